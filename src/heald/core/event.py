@@ -1,0 +1,134 @@
+"""What happened: the only truth about a run.
+
+One writer appends events; futures, tables and explanations are folds over them. `time` is seconds since the epoch,
+UTC. `attempt` counts from 1; an event of an attempt that is not the task's current one is late, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from heald.core.task import Payload, Task, Work
+
+
+class Usage(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What an attempt used: `started` (seconds since the epoch), `seconds` of wall and `cpu` time, peak `memory` in
+    bytes (of the process that ran it), `exit` status as in `subprocess`.
+    """
+
+    started: float = 0.0
+    seconds: float = 0.0
+    cpu: float = 0.0
+    memory: int = 0
+    exit: int = 0
+
+
+class Failure(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """Why an attempt failed.
+
+    `kind` is a class of failure of `core.retry`. `message` is one line, `traceback` the text of the task's own.
+    `exception` is the pickled exception with its traceback, when there is one that can travel. `chain` names, for a
+    dependency failure, the tasks from this one to the one that failed. `hint` says what to do. `exit`: exit status.
+    `stdout`, `stderr`: what was printed.
+    """
+
+    kind: str
+    message: str
+    exception: Payload | None = None
+    traceback: str = ""
+    chain: tuple[str, ...] = ()
+    hint: str = ""
+    exit: int = 0
+    code: str = ""
+    stdout: str = ""
+    stderr: str = ""
+
+
+class _Event(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=str.lower):
+    task: int
+    time: float
+
+
+class Submitted(_Event):
+    """The task exists."""
+
+    record: Task
+
+
+class Placed(_Event):
+    """It has a place: `executor`, and `worker` there."""
+
+    attempt: int
+    executor: str
+    worker: str
+
+
+class Started(_Event):
+    """It runs, in process `pid`. Attempts too short to tell come without: see `Usage.started`."""
+
+    attempt: int
+    pid: int
+
+
+class Returned(_Event):
+    """It was placed but not run (taken back for an idle worker, or its place went away), and is ready again."""
+
+    attempt: int
+
+
+class Expanded(_Event):
+    """The body of a join ended and returned these tasks; `shape` is the pickled frame that their values fill."""
+
+    attempt: int
+    children: tuple[int, ...]
+    shape: Payload
+
+
+class Finished(_Event):
+    """The attempt is over: with a value, or with a failure. `recalled`: the value came from the memo or an earlier run."""
+
+    attempt: int
+    outcome: Payload | Failure
+    usage: Usage = Usage()
+    recalled: bool = False
+
+
+class Due(_Event):
+    """The pause before a retry is over."""
+
+    attempt: int
+
+
+class Cancelled(_Event):
+    """Somebody cancelled it, for a `reason`."""
+
+    reason: str
+
+
+class Defined(msgspec.Struct, frozen=True, array_like=True, tag="defined"):
+    """A Work that tasks refer to by its digest, with the name of the pickled function in the run folder."""
+
+    digest: bytes
+    work: Work
+
+
+class Opened(msgspec.Struct, frozen=True, array_like=True, tag="opened"):
+    """A process began to write this journal. `command` is its command line."""
+
+    time: float
+    pid: int
+    host: str
+    user: str
+    python: str
+    heald: str
+    command: tuple[str, ...]
+
+
+class Closed(msgspec.Struct, frozen=True, array_like=True, tag="closed"):
+    """The process ended in good order."""
+
+    time: float
+
+
+TaskEvent = Submitted | Placed | Started | Returned | Expanded | Finished | Due | Cancelled
+Event = Submitted | Placed | Started | Returned | Expanded | Finished | Due | Cancelled | Defined | Opened | Closed

@@ -1,0 +1,136 @@
+"""What an attempt needs, and the units people write it in.
+
+Durations are `timedelta`, seconds or text ("90s", "10m", "1:30:00", "2d"); sizes are bytes or text ("4GB", "512MiB").
+Records keep seconds and bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+import msgspec
+
+from heald.core.errors import UsageError
+
+_SECONDS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def seconds(duration: timedelta | float | str) -> float:
+    """Seconds in a duration written as people write it.
+
+    >>> seconds("10m"), seconds("1:30:00"), seconds(timedelta(minutes=2)), seconds(1.5)
+    (600.0, 5400.0, 120.0, 1.5)
+
+    Raises UsageError for text that is no duration, and for a negative one.
+    """
+    if isinstance(duration, timedelta):
+        value = duration.total_seconds()
+    elif isinstance(duration, str):
+        value = _parse_seconds(duration.strip().lower())
+    elif isinstance(duration, int | float) and not isinstance(duration, bool):
+        value = float(duration)
+    else:
+        raise UsageError(f"{duration!r} is no duration", hint='write "10m", "1:30:00", seconds or a timedelta')
+    if not 0 <= value < float("inf"):
+        raise UsageError(f"a duration cannot be {duration!r}", hint='write "10m", "1:30:00", seconds or a timedelta')
+    return value
+
+
+def _parse_seconds(text: str) -> float:
+    if re.fullmatch(r"(\d+:)?\d+:\d+(\.\d+)?", text):
+        total = 0.0
+        for part in text.split(":"):
+            total = total * 60 + float(part)
+        return total
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text)
+    if not parts or re.sub(r"(\d+(?:\.\d+)?)\s*([a-z]*)\s*", "", text) or any(unit not in _SECONDS for _, unit in parts):
+        raise UsageError(f"{text!r} is no duration", hint='write "90s", "10m", "1h 30m", "1:30:00" or seconds')
+    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+
+
+def size(amount: int | float | str) -> int:
+    """Bytes in an amount of memory or disk written as people write it.
+
+    >>> size("4GB"), size("512MiB"), size(100)
+    (4000000000, 536870912, 100)
+
+    Raises UsageError for text that is no size, and for a negative one.
+    """
+    if isinstance(amount, str):
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?", amount.strip().lower())
+        if found is None or found[2] not in _BYTES:
+            raise UsageError(f"{amount!r} is no size", hint='write "4GB", "512MiB" or a number of bytes')
+        return int(float(found[1]) * _BYTES[found[2]])
+    if isinstance(amount, bool) or not isinstance(amount, int | float) or not 0 <= amount < float("inf"):
+        raise UsageError(f"{amount!r} is no size", hint='write "4GB", "512MiB" or a number of bytes')
+    return int(amount)
+
+
+class Resources(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What one attempt of a task needs.
+
+    `nodes`: whole machines it spreads over, at least 1. `ranks`: processes in all (MPI), spread evenly over the nodes.
+    `cpus`: cores for each rank. `gpus`: devices for each rank; a fraction below 1 shares one device.
+    `memory`: bytes on each node, 0 when not stated. `walltime`: seconds after which it is stopped, 0 for no limit.
+
+    >>> Resources(ranks=4, cpus=2).cpus_per_node
+    8
+    """
+
+    cpus: int = 1
+    gpus: float = 0.0
+    memory: int = 0
+    walltime: float = 0.0
+    ranks: int = 1
+    nodes: int = 1
+
+    @property
+    def ranks_per_node(self) -> int:
+        """Ranks on the fullest of its nodes."""
+        return -(-self.ranks // self.nodes)
+
+    @property
+    def cpus_per_node(self) -> int:
+        """Cores on the fullest of its nodes."""
+        return self.cpus * self.ranks_per_node
+
+
+SINGLE = Resources()
+
+
+def resources(
+    *,
+    cpus: int = 1,
+    gpus: float = 0,
+    memory: int | str = 0,
+    walltime: timedelta | float | str = 0,
+    ranks: int | None = None,
+    nodes: int = 1,
+    ranks_per_node: int | None = None,
+) -> Resources:
+    """A Resources from what users write, checked.
+
+    >>> resources(ranks=2, walltime="10m", memory="1GB")
+    Resources(cpus=1, gpus=0.0, memory=1000000000, walltime=600.0, ranks=2, nodes=1)
+
+    Raises UsageError for counts below 1, GPU amounts that are neither a fraction of one nor whole,
+    and ranks that contradict `ranks_per_node`.
+    """
+    for name, value in (("cpus", cpus), ("nodes", nodes), ("ranks", ranks), ("ranks_per_node", ranks_per_node)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise UsageError(f"{name}={value!r}: must be a whole number, at least 1")
+    if isinstance(gpus, bool) or not isinstance(gpus, int | float) or gpus < 0 or (gpus > 1 and gpus != int(gpus)):
+        raise UsageError(f"gpus={gpus!r}: must be 0, a fraction of one device, or a whole number of devices")
+    if ranks_per_node is not None:
+        if ranks is not None and ranks != nodes * ranks_per_node:
+            raise UsageError(
+                f"ranks={ranks} is not nodes={nodes} x ranks_per_node={ranks_per_node}", hint="leave one of the three out"
+            )
+        ranks = nodes * ranks_per_node
+    if ranks is None:
+        ranks = nodes
+    if ranks < nodes:
+        raise UsageError(f"ranks={ranks} on nodes={nodes}: a node would have none", hint="lower nodes or raise ranks")
+    return Resources(cpus, float(gpus), size(memory), seconds(walltime), ranks, nodes)

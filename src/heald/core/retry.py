@@ -1,0 +1,76 @@
+"""When a failed attempt is tried again, after how long, and with what.
+
+Pure: the engine asks `decide` with the failure, and gets the pause and the resources of the next attempt.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from heald.core.resources import Resources
+
+# Classes of failure, as they stand in `Failure.kind`.
+USER = "user"  # the task raised, or its command ended with a status other than 0
+WORKER_LOST = "worker-lost"
+OUT_OF_MEMORY = "out-of-memory"
+WALLTIME = "walltime"
+STAGING = "staging"
+RESULT = "result"  # the value cannot travel
+DEPENDENCY = "dependency"
+CANCELLED = "cancelled"
+REFUSED = "refused"  # no place could ever run it
+KINDS = (USER, WORKER_LOST, OUT_OF_MEMORY, WALLTIME, STAGING, RESULT, DEPENDENCY, CANCELLED, REFUSED)
+# Trying again changes nothing for these.
+_FINAL = frozenset((RESULT, DEPENDENCY, CANCELLED, REFUSED))
+
+
+class Retry(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How failed attempts are tried again.
+
+    `limit`: attempts after the first. `on`: classes of failure that count against it. `delay`: seconds before the
+    first retry, `backoff`: the factor from one pause to the next, at most `longest` seconds. `grow`: factor on memory
+    after out-of-memory and on walltime after walltime. `lost`: attempts that a lost worker may cost before the task
+    is held to be what kills workers; these are not charged to `limit`.
+
+    >>> Retry(limit=3, delay=1.0).pause(3)
+    4.0
+    """
+
+    limit: int = 0
+    on: tuple[str, ...] = (USER, OUT_OF_MEMORY, WALLTIME, STAGING)
+    delay: float = 0.0
+    backoff: float = 2.0
+    longest: float = 300.0
+    grow: float = 1.0
+    lost: int = 2
+
+    def pause(self, tried: int) -> float:
+        """Seconds to wait after failed attempt number `tried` (from 1)."""
+        return min(self.longest, self.delay * self.backoff ** (tried - 1)) if self.delay else 0.0
+
+
+ONCE = Retry()
+
+
+def decide(retry: Retry, kind: str, charged: int, lost: int, needs: Resources) -> tuple[float, Resources] | None:
+    """The pause in seconds and the resources of the next attempt, or None when there is none.
+
+    `charged` counts the attempts so far that failed by the task's own doing, `lost` those whose worker was lost,
+    both including the one that failed now by `kind`.
+
+    >>> decide(Retry(limit=1, grow=2), OUT_OF_MEMORY, 1, 0, Resources(memory=100))[1].memory
+    200
+    >>> decide(Retry(limit=1), USER, 2, 0, Resources()) is None
+    True
+    """
+    if kind in _FINAL:
+        return None
+    if kind == WORKER_LOST:
+        return (retry.pause(lost), needs) if lost <= retry.lost else None
+    if kind not in retry.on or charged > retry.limit:
+        return None
+    if kind == OUT_OF_MEMORY and needs.memory:
+        needs = msgspec.structs.replace(needs, memory=int(needs.memory * retry.grow))
+    elif kind == WALLTIME and needs.walltime:
+        needs = msgspec.structs.replace(needs, walltime=needs.walltime * retry.grow)
+    return retry.pause(charged), needs

@@ -1,0 +1,1 @@
+"""Values and files: payloads, shared memory, content digests, staging, the memo."""

@@ -1,0 +1,1 @@
+"""The engine and what runs attempts: spawner, workers, commands, executors."""
