@@ -29,7 +29,7 @@ class Failure(msgspec.Struct, frozen=True, array_like=True, tag=1):
     `kind` is a class of failure of `core.retry`. `message` is one line, `traceback` the text of the task's own.
     `exception` is the pickled exception with its traceback, when there is one that can travel. `chain` names, for a
     dependency failure, the tasks from this one to the one that failed. `hint` says what to do. `exit`: exit status.
-    `stdout`, `stderr`: what was printed.
+    `stdout`, `stderr`: files of what was printed. `final`: the user's hook forbade another try.
     """
 
     kind: str
@@ -42,6 +42,11 @@ class Failure(msgspec.Struct, frozen=True, array_like=True, tag=1):
     code: str = ""
     stdout: str = ""
     stderr: str = ""
+    final: bool = False
+
+    def with_logs(self, stdout: str, stderr: str) -> Failure:
+        """The same, naming the files of what was printed."""
+        return msgspec.structs.replace(self, stdout=stdout, stderr=stderr)
 
 
 class _Event(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=str.lower):
@@ -49,13 +54,13 @@ class _Event(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=str.low
     time: float
 
 
-class Submitted(_Event):
+class Submitted(_Event, frozen=True):
     """The task exists."""
 
     record: Task
 
 
-class Placed(_Event):
+class Placed(_Event, frozen=True):
     """It has a place: `executor`, and `worker` there."""
 
     attempt: int
@@ -63,28 +68,31 @@ class Placed(_Event):
     worker: str
 
 
-class Started(_Event):
+class Started(_Event, frozen=True):
     """It runs, in process `pid`. Attempts too short to tell come without: see `Usage.started`."""
 
     attempt: int
     pid: int
 
 
-class Returned(_Event):
+class Returned(_Event, frozen=True):
     """It was placed but not run (taken back for an idle worker, or its place went away), and is ready again."""
 
     attempt: int
 
 
-class Expanded(_Event):
-    """The body of a join ended and returned these tasks; `shape` is the pickled frame that their values fill."""
+class Expanded(_Event, frozen=True):
+    """The body of a join ended and returned futures of these tasks.
+
+    `shape` is the pickled frame that their values fill; None when it returned one future and nothing around it.
+    """
 
     attempt: int
     children: tuple[int, ...]
-    shape: Payload
+    shape: Payload | None
 
 
-class Finished(_Event):
+class Finished(_Event, frozen=True):
     """The attempt is over: with a value, or with a failure. `recalled`: the value came from the memo or an earlier run."""
 
     attempt: int
@@ -93,13 +101,13 @@ class Finished(_Event):
     recalled: bool = False
 
 
-class Due(_Event):
+class Due(_Event, frozen=True):
     """The pause before a retry is over."""
 
     attempt: int
 
 
-class Cancelled(_Event):
+class Cancelled(_Event, frozen=True):
     """Somebody cancelled it, for a `reason`."""
 
     reason: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Ref(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class Ref(msgspec.Struct, frozen=True, array_like=True, weakref=True):
     """Names some bytes: `uri` says where, `size` how many, `digest` which (BLAKE2b, 16 bytes in hex, or empty).
 
     >>> Ref("file:///scratch/a.npy", 800).size

@@ -19,14 +19,16 @@ from heald.core.retry import ONCE, Retry
 FUNCTION, COMMAND, JOIN = "function", "command", "join"
 
 
-class Payload(msgspec.Struct, frozen=True, array_like=True, gc=False, weakref=True, tag=0):
+class Payload(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=0):
     """A pickled value (protocol 5): `data`, and the large buffers that travel beside it.
 
+    `inputs` fill its gaps: the value of a join is the frame that its body returned, with the values of its tasks.
     Only the one who asked for the value, and the worker that needs it, ever unpickle it.
     """
 
     data: bytes
     buffers: tuple[Ref, ...] = ()
+    inputs: tuple[Payload, ...] = ()
 
 
 class Work(msgspec.Struct, frozen=True, array_like=True):

@@ -1,0 +1,36 @@
+"""Dask distributed: a scheduler and worker processes on this machine."""
+
+import logging
+from typing import ClassVar
+
+from bench.adapter import Adapter
+
+
+class Dask(Adapter):
+    environment = "distributed"
+    requirements = ("distributed==2026.8.0", "dask==2026.8.0")
+    imports = "from dask.distributed import Client, LocalCluster"
+    limits: ClassVar = {"noop_100k": 10_000, "queued": 10_000, "map": 10_000}
+
+    def start(self):
+        from dask.distributed import Client, LocalCluster
+
+        logging.getLogger("distributed").setLevel(logging.ERROR)
+        self.cluster = LocalCluster(n_workers=self.workers, threads_per_worker=1, dashboard_address=None)
+        self.client = Client(self.cluster)
+
+    def submit(self, task, *args):
+        return self.client.submit(task, *args, pure=False)
+
+    def gather(self, handles):
+        return self.client.gather(handles)
+
+    def share(self, value):
+        return self.client.scatter(value, broadcast=True)
+
+    def map(self, task, values):
+        return iter(self.client.gather(self.client.map(task, values, pure=False)))
+
+    def stop(self):
+        self.client.close()
+        self.cluster.close()

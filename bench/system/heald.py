@@ -1,0 +1,58 @@
+"""heald itself: with its graph, with its journal, and as a bare executor."""
+
+from functools import cache
+
+from bench import ROOT, function
+from bench.adapter import Adapter
+from bench.system.futures import Futures
+
+
+class Heald(Adapter):
+    environment = "heald"
+    requirements = ("-e", str(ROOT))
+    imports = "from heald import ProcessExecutor, Session, command, task"
+    journal = False
+
+    def start(self):
+        import heald
+
+        self.task = cache(heald.task)
+        self.command = cache(heald.command)
+        self.session = heald.Session(
+            executors=[heald.ProcessExecutor(workers=self.workers)],
+            journal=self.folder / "run.heald" if self.journal else None,
+        )
+        self.session.start()
+
+    def submit(self, task, *args):
+        return self.task(task).submit(*args)
+
+    def map(self, task, values):
+        return (future.result() for future in self.task(task).map(values))
+
+    def commands(self, command, count):
+        run = self.command(function.command_line)
+        futures = [run.submit([command]) for _ in range(count)]
+        return sum(future.exception() is None for future in futures)
+
+    def stop(self):
+        self.session.close()
+
+
+class HealdJournal(Heald):
+    """Every event in a file, so that the run can be resumed."""
+
+    journal = True
+
+
+class HealdExecutor(Futures):
+    """The executor alone, as any other of `concurrent.futures`."""
+
+    environment = Heald.environment
+    requirements = Heald.requirements
+    imports = "from heald import ProcessExecutor"
+
+    def start(self):
+        from heald import ProcessExecutor
+
+        self.executor = ProcessExecutor(workers=self.workers)

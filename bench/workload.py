@@ -1,0 +1,201 @@
+"""The workloads, each written once against the adapter: what is timed is what stands under `with meter`.
+
+Modules that only one workload needs are imported in it: the start-up figure of every system pays for the others.
+"""
+
+import gc
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench import function
+from bench.adapter import Adapter
+
+LAYER_WIDTH = 100
+IN_FLIGHT = 8  # bounds the memory of systems that copy a large argument for each task
+LATENCY_SECONDS = 10
+
+
+class Workload(NamedTuple):
+    """A workload: how many tasks, what its figure means, and the function that gives the figure."""
+
+    tasks: int
+    unit: str
+    about: str
+    run: Callable[[Adapter, int, Any], float]
+    more_is_better: bool = False
+    warm: bool = True  # the system is started, and every worker has answered, before it runs
+
+
+def noop(system, tasks, meter):
+    with meter:
+        results = system.gather([system.submit(function.noop, number) for number in range(tasks)])
+    expect(sum(results), tasks * (tasks - 1) // 2)
+    return tasks / meter.seconds
+
+
+def latency(system, tasks, meter):
+    from statistics import median
+
+    laps = []
+    deadline = time.perf_counter() + LATENCY_SECONDS
+    with meter:
+        while len(laps) < tasks and time.perf_counter() < deadline:
+            began = time.perf_counter()
+            system.gather([system.submit(function.noop, len(laps))])
+            laps.append(time.perf_counter() - began)
+    meter.tasks = len(laps)
+    return median(laps) * 1e6
+
+
+def chain(system, tasks, meter):
+    with meter:
+        handle = system.submit(function.increment, 0)
+        for _ in range(tasks - 1):
+            handle = system.after(function.increment, handle)
+        [total] = system.gather([handle])
+    expect(total, tasks)
+    return tasks / meter.seconds
+
+
+def fan(system, tasks, meter):
+    meter.tasks = tasks + 2
+    with meter:
+        root = system.submit(function.increment, 0)
+        leaves = [system.after(function.add, root, number) for number in range(tasks)]
+        [total] = system.gather([system.after(function.add, *leaves)])
+    expect(total, sum(number + 1 for number in range(tasks)) % function.MODULUS)
+    return meter.tasks / meter.seconds
+
+
+def layered(system, tasks, meter):
+    layers = max(1, tasks // LAYER_WIDTH)
+    meter.tasks = layers * LAYER_WIDTH
+    expected = list(range(LAYER_WIDTH))
+    with meter:
+        layer = [system.submit(function.noop, number) for number in expected]
+        for _ in range(layers - 1):
+            layer = [system.after(function.add, *parents) for parents in _neighbours(layer)]
+        results = system.gather(layer)
+    for _ in range(layers - 1):
+        expected = [function.add(*parents) for parents in _neighbours(expected)]
+    expect(list(results), expected)
+    return meter.tasks / meter.seconds
+
+
+def array(system, tasks, meter):
+    import numpy
+
+    arrays = [numpy.full(10_000_000 // 8, float(number)) for number in range(tasks)]
+    with meter:
+        results = system.gather([system.submit(function.change, each) for each in arrays])
+    expect([(each[0], each[-1]) for each in results], [(number + 1, number) for number in range(tasks)])
+    return meter.seconds / tasks * 1e3
+
+
+def shared_array(system, tasks, meter):
+    import numpy
+
+    value = numpy.ones(100_000_000 // 8)
+    results = []
+    with meter:
+        shared = system.share(value)
+        for first in range(0, tasks, IN_FLIGHT):
+            parts = range(first, min(first + IN_FLIGHT, tasks))
+            results += system.gather([system.submit(function.read, shared, part) for part in parts])
+    expect(results, [1000.0 + len(value)] * tasks)
+    return meter.seconds / tasks * 1e3
+
+
+def command(system, tasks, meter):
+    with meter:
+        succeeded = system.commands("/bin/true", tasks)
+    expect(succeeded, tasks)
+    return tasks / meter.seconds
+
+
+def first_result(system, tasks, meter):
+    with meter:
+        system.start()
+        system.gather([system.submit(function.noop, 1)])
+    return time.monotonic() - meter.born
+
+
+def import_time(system, tasks, meter):
+    import subprocess
+    from statistics import median
+
+    if not system.imports:
+        raise NotImplementedError("nothing to import")
+    clock = "time.perf_counter()"
+    program = f"import time; began = {clock}; {system.imports}; print({clock} - began)"
+    laps = []
+    with meter:
+        for _ in range(tasks + 1):
+            done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+            if done.returncode:
+                raise ImportError(done.stderr.splitlines()[-1])
+            laps.append(float(done.stdout.split()[-1]))
+    return median(laps[1:]) * 1e3  # the first one may have compiled the modules
+
+
+def queued(system, tasks, meter):
+    gate = Path(system.folder, "gate")
+    blockers = [system.submit(function.block, str(gate)) for _ in range(system.workers)]
+    gc.collect()
+    before = _memory("RssAnon")
+    with meter:
+        handles = [system.submit(function.noop, number) for number in range(tasks)]
+    time.sleep(1)  # some systems take in what was submitted on a thread of their own
+    growth = _memory("RssAnon") - before
+    gate.touch()
+    expect(sum(system.gather(handles)), tasks * (tasks - 1) // 2)
+    system.gather(blockers)
+    return growth / tasks
+
+
+def map_memory(system, tasks, meter):
+    gc.collect()
+    before = _memory("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    with meter:
+        total = sum(system.map(function.noop, range(tasks)))
+    expect(total, tasks * (tasks - 1) // 2)
+    return (_memory("VmHWM") - before) / 1e6
+
+
+def expect(actual: object, expected: object) -> None:
+    """Refuse the figure of a system that computed something else."""
+    if actual != expected:
+        raise ValueError(f"wrong result: {str(actual)[:80]} instead of {str(expected)[:80]}")
+
+
+def _neighbours(layer: list[Any]) -> list[tuple[Any, Any, Any]]:
+    width = len(layer)
+    return [(layer[place], layer[(place + 1) % width], layer[(place + 2) % width]) for place in range(width)]
+
+
+def _memory(kind: str) -> int:
+    """Give a line of /proc/self/status in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(kind + ":"))
+
+
+WORKLOADS = {
+    "noop_1k": Workload(1_000, "tasks/s", "1,000 empty tasks", noop, more_is_better=True),
+    "noop_10k": Workload(10_000, "tasks/s", "10,000 empty tasks", noop, more_is_better=True),
+    "noop_100k": Workload(100_000, "tasks/s", "100,000 empty tasks", noop, more_is_better=True),
+    "latency": Workload(1_000, "us", "one task there and back, warm, median", latency),
+    "chain": Workload(1_000, "tasks/s", "1,000 tasks, each after the one before", chain, more_is_better=True),
+    "fan": Workload(1_000, "tasks/s", "one task, 1,000 after it, one after those", fan, more_is_better=True),
+    "layered": Workload(10_000, "tasks/s", "100 layers of 100 tasks, 3 parents each", layered, more_is_better=True),
+    "array": Workload(20, "ms a task", "an array of 10 MB in, one of 10 MB out", array),
+    "shared_array": Workload(50, "ms a task", "one array of 100 MB read by 50 tasks", shared_array),
+    "command": Workload(1_000, "commands/s", "/bin/true 1,000 times", command, more_is_better=True),
+    "first_result": Workload(1, "s", "from the start of a script to its first result", first_result, warm=False),
+    "import": Workload(5, "ms", "the import that a script starts with", import_time, warm=False),
+    "queued": Workload(100_000, "bytes a task", "the client's memory for tasks that wait in the queue", queued),
+    "map": Workload(1_000_000, "MB", "the client's peak growth while a map yields its results", map_memory),
+}

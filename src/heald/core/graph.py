@@ -1,0 +1,335 @@
+"""What follows from what happened: events in, actions out.
+
+The graph holds the tasks that are not over, and nothing of those that are. It knows no clock, process or file.
+`apply` takes one event and returns what the engine has to do about it; an event that the transition table of
+`core.state` does not list for the task's state is late or repeated, and returns nothing.
+
+An outcome is a Failure or anything else (a value, which the graph only hands on).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from heald.core.event import (
+    Cancelled,
+    Due,
+    Expanded,
+    Failure,
+    Finished,
+    Placed,
+    Returned,
+    Started,
+    Submitted,
+    TaskEvent,
+)
+from heald.core.resources import Resources
+from heald.core.retry import CANCELLED, DEPENDENCY, USER, WORKER_LOST, decide
+from heald.core.state import State
+from heald.core.task import Payload, Task, Work
+
+_NONE_GIVEN: Mapping[int, Any] = {}
+# A dependency chain in an error names at most this many tasks: a chain of 100,000 must not cost their square.
+_LONGEST_CHAIN = 12
+
+
+class Ready(msgspec.Struct, frozen=True, gc=False):
+    """Find a place for it."""
+
+    task: int
+
+
+class Settle(msgspec.Struct, frozen=True):
+    """It is over: tell whoever waits."""
+
+    task: int
+    state: State
+    outcome: Any
+
+
+class Stop(msgspec.Struct, frozen=True, gc=False):
+    """Stop this attempt, wherever it is."""
+
+    task: int
+    attempt: int
+    reason: str
+
+
+class Pause(msgspec.Struct, frozen=True, gc=False):
+    """Report `Due` after so many seconds."""
+
+    task: int
+    attempt: int
+    seconds: float
+
+
+Action = Ready | Settle | Stop | Pause
+
+
+class Node:
+    """A task that is not over. `got`: values of its inputs so far; `missing`: how many are still to come."""
+
+    __slots__ = ("attempt", "children", "depth", "got", "join", "missing", "record", "state", "tries", "work")
+
+    def __init__(self, record: Task, work: Work, depth: int) -> None:
+        self.record = record
+        self.work = work
+        self.depth = depth
+        self.state = State.waiting
+        self.attempt = 0
+        self.missing = 0
+        self.got: dict[int, Any] | None = None
+        self.children: list[int] | None = None  # tasks that wait for this one
+        self.join: Expanded | None = None  # what its body returned, for a join that waits for it
+        self.tries: _Tries | None = None
+
+    @property
+    def needs(self) -> Resources:
+        """What its next attempt needs."""
+        return self.tries.needs if self.tries else self.work.resources
+
+    @property
+    def inputs(self) -> list[Any]:
+        """The values that fill the gaps of its arguments, in their order."""
+        got = self.got
+        return [got[task] for task in self.record.inputs] if got else []
+
+    @property
+    def label(self) -> str:
+        """How people know it."""
+        return f"{self.work.name}#{self.record.id}"
+
+
+class _Tries(msgspec.Struct):
+    charged: int
+    lost: int
+    needs: Resources
+
+
+class Graph:
+    """The tasks that are not over, by id, and the works that they refer to, by digest."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[int, Node] = {}
+        self.works: dict[bytes, Work] = {}
+
+    def apply(self, event: TaskEvent, given: Mapping[int, Any] = _NONE_GIVEN) -> list[Action]:
+        """What to do about `event`. `given`: outcomes of tasks already over that it refers to, by id."""
+        actions: list[Action] = []
+        if isinstance(event, Submitted):
+            self._submit(event, given, actions)
+        elif (node := self.nodes.get(event.task)) is not None:
+            _HANDLERS[type(event)](self, node, event, given, actions)
+        return actions
+
+    # -- submission ------------------------------------------------------------------------------------------------
+
+    def _submit(self, event: Submitted, given: Mapping[int, Any], actions: list[Action]) -> None:
+        record = event.record
+        node = self.nodes[record.id] = Node(record, self.works[record.work], 0)
+        if record.inputs:
+            self._need(node, record.inputs, given, actions)
+            if node.state.final:
+                return
+        if not node.missing:
+            node.state = State.ready
+            actions.append(Ready(record.id))
+
+    def _need(self, node: Node, inputs: tuple[int, ...], given: Mapping[int, Any], actions: list[Action]) -> None:
+        """Make `node` wait for `inputs`; settle it at once when one of them has failed already."""
+        node.got = got = node.got or {}
+        failed: tuple[int, Any] | None = None
+        for task in inputs:
+            parent = self.nodes.get(task)
+            if parent is not None:
+                if parent.children is None:
+                    parent.children = []
+                parent.children.append(node.record.id)
+                node.missing += 1
+                node.depth = max(node.depth, parent.depth + 1)
+            elif isinstance(outcome := given[task], Failure):
+                failed = failed or (task, outcome)
+            else:
+                got[task] = outcome
+        if failed is not None:
+            self._settle(node, _dependency(node, f"task {failed[0]}", failed[1]), actions)
+
+    # -- placement and progress ------------------------------------------------------------------------------------
+
+    def _placed(self, node: Node, event: Placed, given: Mapping[int, Any], actions: list[Action]) -> None:
+        if node.state is State.ready and event.attempt == node.attempt + 1:
+            node.state = State.placed
+            node.attempt = event.attempt
+
+    def _started(self, node: Node, event: Started, given: Mapping[int, Any], actions: list[Action]) -> None:
+        if node.state is State.placed and event.attempt == node.attempt:
+            node.state = State.running
+
+    def _returned(self, node: Node, event: Returned, given: Mapping[int, Any], actions: list[Action]) -> None:
+        if node.state in (State.placed, State.running) and event.attempt == node.attempt:
+            node.state = State.ready
+            actions.append(Ready(event.task))
+
+    def _due(self, node: Node, event: Due, given: Mapping[int, Any], actions: list[Action]) -> None:
+        if node.state is State.waiting and event.attempt == node.attempt and not node.missing:
+            node.state = State.ready
+            actions.append(Ready(event.task))
+
+    # -- ends ------------------------------------------------------------------------------------------------------
+
+    def _finished(self, node: Node, event: Finished, given: Mapping[int, Any], actions: list[Action]) -> None:
+        if event.attempt != node.attempt or (node.state is State.waiting and not event.recalled):
+            return
+        outcome: Any = event.outcome
+        if isinstance(outcome, Failure) and self._retry(node, outcome, actions):
+            return
+        self._settle(node, outcome, actions)
+
+    def _retry(self, node: Node, failure: Failure, actions: list[Action]) -> bool:
+        tries = node.tries or _Tries(0, 0, node.work.resources)
+        if failure.kind == WORKER_LOST:
+            tries.lost += 1
+        else:
+            tries.charged += 1
+        verdict = None if failure.final else decide(node.work.retry, failure.kind, tries.charged, tries.lost, tries.needs)
+        if verdict is None:
+            return False
+        pause, tries.needs = verdict
+        node.tries = tries
+        if pause > 0:
+            node.state = State.waiting
+            actions.append(Pause(node.record.id, node.attempt, pause))
+        else:
+            node.state = State.ready
+            actions.append(Ready(node.record.id))
+        return True
+
+    def _expanded(self, node: Node, event: Expanded, given: Mapping[int, Any], actions: list[Action]) -> None:
+        if node.state not in (State.placed, State.running) or event.attempt != node.attempt:
+            return
+        cycle = self._behind(node, set(event.children)) if node.children or node.record.id in event.children else None
+        if cycle is not None:
+            message = f"it returned the future of {cycle}, which waits for it"
+            hint = "a join may return only futures of tasks that do not need its own result"
+            self._settle(node, Failure(USER, message, hint=hint, code="cycle"), actions)
+            return
+        node.state = State.waiting
+        node.join = event
+        node.got = None  # its arguments did their work
+        self._need(node, tuple(dict.fromkeys(event.children)), given, actions)
+        if not node.missing and not node.state.final:
+            self._settle(node, _joined(node), actions)
+
+    def _behind(self, node: Node, children: set[int]) -> str | None:
+        """The label of one of `children` that waits, through any number of others, for `node`; or None."""
+        seen = {node.record.id}
+        stack = [node.record.id]
+        while stack:
+            task = stack.pop()
+            found = self.nodes.get(task)
+            if found is None:
+                continue
+            if task in children:
+                return found.label
+            fresh = [child for child in found.children or () if child not in seen]
+            seen.update(fresh)
+            stack.extend(fresh)
+        return None
+
+    def _cancelled(self, node: Node, event: Cancelled, given: Mapping[int, Any], actions: list[Action]) -> None:
+        self._settle(node, Failure(CANCELLED, event.reason), actions)
+
+    def _settle(self, first: Node, outcome: Any, actions: list[Action]) -> None:
+        """End `first`, and whatever its end decides for others: a loop, since chains are long."""
+        stack: list[tuple[Node, Any]] = [(first, outcome)]
+        while stack:
+            node, outcome = stack.pop()
+            task = node.record.id
+            if self.nodes.pop(task, None) is None:
+                continue
+            failed = isinstance(outcome, Failure)
+            cancelled = failed and outcome.kind == CANCELLED
+            if cancelled and node.state in (State.placed, State.running):
+                actions.append(Stop(task, node.attempt, outcome.message))
+            node.state = (State.cancelled if cancelled else State.failed) if failed else State.done
+            actions.append(Settle(task, node.state, outcome))
+            if cancelled and node.join is not None:
+                reason = f"{node.label}, which submitted it, was cancelled"
+                inner = [self.nodes.get(child) for child in node.join.children]
+                stack.extend((one, Failure(CANCELLED, reason)) for one in reversed(inner) if one is not None)
+            for child in node.children or ():
+                waiting = self.nodes.get(child)
+                if waiting is None:
+                    continue
+                if failed:
+                    stack.append((waiting, _dependency(waiting, node.label, outcome)))
+                else:
+                    self._receive(waiting, task, outcome, actions, stack)
+
+    def _receive(
+        self, node: Node, task: int, value: Any, actions: list[Action], stack: list[tuple[Node, Any]]
+    ) -> None:
+        assert node.got is not None
+        node.got[task] = value
+        node.missing -= 1
+        if node.missing:
+            return
+        if node.join is not None:
+            stack.append((node, _joined(node)))
+        else:
+            node.state = State.ready
+            actions.append(Ready(node.record.id))
+
+
+def _joined(node: Node) -> Any:
+    """The value of a join whose tasks are all done."""
+    assert node.join is not None
+    got = node.got or {}
+    shape = node.join.shape
+    if shape is None:
+        return got[node.join.children[0]]
+    return Joined(shape, tuple(got[task] for task in node.join.children))
+
+
+class Joined(msgspec.Struct, frozen=True):
+    """The value of a join: the frame that its body returned, and the values that fill its gaps, in order."""
+
+    shape: Payload
+    values: tuple[Any, ...]
+
+
+def _dependency(node: Node, parent: str, failure: Failure) -> Failure:
+    """The failure of `node` because of that of `parent`."""
+    if failure.kind == CANCELLED:
+        return Failure(CANCELLED, f"{parent}, which it needs, was cancelled: {failure.message}")
+    chain = (node.label, *(failure.chain or (parent,)))
+    if len(chain) > _LONGEST_CHAIN:
+        half = _LONGEST_CHAIN // 2
+        chain = (*chain[:half], "…", *chain[-half:])
+    message = failure.message if failure.kind == DEPENDENCY else f"{parent} failed: {failure.message}"
+    return Failure(
+        DEPENDENCY,
+        message,
+        exception=failure.exception,
+        traceback=failure.traceback,
+        chain=chain,
+        hint=failure.hint,
+        exit=failure.exit,
+        code=failure.code,
+        stdout=failure.stdout,
+        stderr=failure.stderr,
+    )
+
+
+_HANDLERS: dict[type, Callable[[Graph, Node, Any, Mapping[int, Any], list[Action]], None]] = {
+    Placed: Graph._placed,
+    Started: Graph._started,
+    Returned: Graph._returned,
+    Due: Graph._due,
+    Finished: Graph._finished,
+    Expanded: Graph._expanded,
+    Cancelled: Graph._cancelled,
+}

@@ -1,0 +1,169 @@
+"""One attempt inside a worker: open the arguments, bring files in, call, deliver files, pack the value.
+
+What the user's code raises ends here, as a Failure that says where.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from heald.core.errors import NotPicklable, OutputMissing
+from heald.core.event import Failure
+from heald.core.ref import Ref
+from heald.core.retry import RESULT, STAGING, USER
+from heald.core.task import COMMAND, Payload, Work
+from heald.data.arena import Arena
+from heald.data.payload import pack, unpack
+from heald.run.outcome import failure
+from heald.run.protocol import Order
+from heald.run.surrounding import Surrounding
+
+_FILE = b"heald.data.file"  # stands in the pickle of every File
+
+
+class Stopped(BaseException):
+    """Raised inside a task that the driver wants stopped."""
+
+
+class Call:
+    """A work as a worker keeps it: the function is loaded at its first attempt.
+
+    `waiting`: an attempt of it waits for a command. `measured`: CPU seconds and peak bytes of the command that ended
+    last, None for a function.
+    """
+
+    def __init__(self, work: Work, pickled: bytes) -> None:
+        self.work = work
+        self.pickled = pickled
+        self.function: Callable[..., Any] | None = None
+        self.waiting = False
+        self.measured: tuple[float, int] | None = None
+
+    def run(
+        self, order: Order, arena: Arena, surrounding: Surrounding, on_release: Callable[[Ref], None]
+    ) -> Payload | Failure:
+        """Run one attempt to its end."""
+        function = self.function
+        if function is None:
+            try:
+                function = self.function = pickle.loads(self.pickled)
+            except Exception as raised:
+                return _because(failure(raised), "the function cannot be loaded in a worker")
+        work = self.work
+        files = work.kind == COMMAND or _mentions_file(order)
+        if files or work.environment.directory or work.environment.variables or work.environment.stdout:
+            return self._run_with_files(function, order, arena, surrounding, on_release)
+        try:
+            args, kwargs = unpack(order.arguments, arena, order.inputs, on_release=on_release)
+        except Exception as raised:
+            return _because(failure(raised), "the arguments cannot be loaded in a worker")
+        try:
+            value = function(*args, **kwargs)
+        except Stopped:
+            raise
+        except BaseException as raised:
+            return _raised(raised)
+        return packed(value, arena, work)
+
+    def _run_with_files(
+        self,
+        function: Callable[..., Any],
+        order: Order,
+        arena: Arena,
+        surrounding: Surrounding,
+        on_release: Callable[[Ref], None],
+    ) -> Payload | Failure:
+        from heald.data import file, staging
+
+        work = self.work
+        try:
+            surrounding.enter(work.environment, order.task)
+            with file.collecting() as found:
+                args, kwargs = unpack(order.arguments, arena, order.inputs, on_release=on_release)
+        except Exception as raised:
+            return _because(failure(raised), "the attempt could not be prepared")
+        outputs = [one for one in kwargs.get("outputs") or () if isinstance(one, file.File)]
+        written = {id(one) for one in outputs}
+        area = surrounding.staging(order.task)
+        try:
+            staging.stage_in([one for one in found if id(one) not in written], area, cache=surrounding.cache)
+            staging.prepare_outputs(outputs, area)
+            value = function(*args, **kwargs)
+            if work.kind == COMMAND:
+                value = self._command(value, order, surrounding)
+            if not isinstance(value, Failure):
+                staging.stage_out(outputs, area)
+        except Stopped:
+            raise
+        except OutputMissing as raised:
+            return Failure(USER, raised.message, hint=raised.hint, code=raised.code)
+        except BaseException as raised:
+            return _raised(raised)
+        finally:
+            self.waiting = False
+        return value if isinstance(value, Failure) else packed(value, arena, work)
+
+    def _command(self, line: Any, order: Order, surrounding: Surrounding) -> Any:
+        import time
+
+        from heald.run.command import Completed, execute, failed, mpi_prefix, not_started, words
+
+        prefix = mpi_prefix(self.work.resources)
+        os.environ.update(HEALD_MPI_PREFIX=prefix, HEALD_TASK=str(order.task), HEALD_ATTEMPT=str(order.attempt))
+        argv = words(line, prefix)
+        begun = time.perf_counter()
+        self.waiting = True
+        try:
+            status, *measured = execute(argv)
+        except OSError as raised:
+            return not_started(argv, raised)
+        finally:
+            self.waiting = False
+        self.measured = (measured[0], int(measured[1]))
+        if status:
+            return failed(argv, status)
+        stdout, stderr = surrounding.outputs(self.work.environment, order.task, order.attempt)
+        return Completed(0, stdout, stderr, time.perf_counter() - begun)
+
+
+def packed(value: Any, arena: Arena | None, work: Work) -> Payload | Failure:
+    """The value that a task returned, ready to travel; a failure when it cannot."""
+    try:
+        payload, _ = pack(value, arena, subject=f"the value that {work.name} returned")
+    except NotPicklable as raised:
+        return Failure(RESULT, raised.message, hint=raised.hint)
+    return payload
+
+
+def refs(order: Order) -> Iterator[Ref]:
+    """All that an order reads from shared memory."""
+    stack = [order.arguments, *order.inputs]
+    while stack:
+        payload = stack.pop()
+        yield from payload.buffers
+        stack.extend(payload.inputs)
+
+
+def _mentions_file(order: Order) -> bool:
+    return _FILE in order.arguments.data or any(_FILE in payload.data for payload in order.inputs)
+
+
+def _raised(raised: BaseException) -> Failure:
+    if isinstance(raised, SystemExit):
+        return Failure(
+            USER,
+            f"it called sys.exit({raised.code!r})",
+            hint="return a value or raise an exception: a task shares its process with others",
+            exit=raised.code if isinstance(raised.code, int) else 1,
+        )
+    return failure(raised, skip=1)
+
+
+def _because(found: Failure, reason: str) -> Failure:
+    kind = found.kind if found.kind == STAGING else USER
+    return Failure(kind, f"{reason}: {found.message}", found.exception, found.traceback, hint=found.hint)
+
+

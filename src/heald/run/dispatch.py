@@ -1,0 +1,184 @@
+"""Which attempt goes to which lane, how many at a time, and when some are taken back.
+
+A lane runs its orders one after another. Short attempts are sent many at a time, as many as are expected to last a
+few milliseconds; when a lane runs dry while another sits on more than that, the unstarted ones are taken back. So a
+long task never holds short ones behind it for long, whatever was expected of it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from heald.core.event import Usage
+from heald.core.placement import Lease, Node, Placement
+from heald.core.resources import Resources
+from heald.run.protocol import Order
+
+_HORIZON = 0.005  # seconds of expected work that a lane is sent ahead
+_SHORT = 0.25  # attempts expected to be longer than this are sent one by one
+_WORTH = 0.002  # seconds of expected work that are worth taking back
+_DEEPEST = 1024  # orders on a lane: the claims of all must fit in a pipe
+_UNKNOWN = float("inf")
+
+
+class Lane(Protocol):
+    """A place that runs the orders of one lease one after another."""
+
+    name: str
+    lease: Lease | None
+    fifo: deque[Order]
+    long: bool
+    stopping: bool
+    ahead: float
+    deep: bool
+
+    def send(self, orders: list[Order]) -> None:
+        """Queue orders there."""
+
+    def take_back(self, keep: int = 0) -> list[Order]:
+        """Unstarted orders, the last ones, taken back; `keep` of them stay."""
+
+
+class Host(Protocol):
+    """Whoever knows the tasks: the engine."""
+
+    def order(self, task: int, lane: str, label: str) -> Order | None:
+        """The order for the next attempt of a ready task, now placed; None when it is not wanted any more."""
+
+    def returned(self, orders: Iterable[Order]) -> None:
+        """These were placed and not run."""
+
+
+class Dispatch:
+    """The ready tasks of one executor, and its lanes."""
+
+    def __init__(
+        self,
+        label: str,
+        nodes: Iterable[Node],
+        host: Host,
+        hold: Callable[[Lane, Lease], None],
+        open_lane: Callable[[], Lane],
+    ) -> None:
+        self.label = label
+        self.placement = Placement()
+        self.spare = 0
+        for node in nodes:
+            self.placement.add_node(node)
+            self.spare += len(node.cpus)
+        self.lanes: list[Lane] = []  # that have a lease
+        self.idle: list[Lane] = []
+        self._host = host
+        self._hold = hold
+        self._open_lane = open_lane
+        self._means: dict[bytes, float] = {}
+
+    def push(self, task: int, needs: Resources, priority: int, depth: int) -> None:
+        """The task is ready."""
+        self.placement.push(task, needs, priority, depth)
+
+    def pump(self, now: float) -> None:
+        """Send what can be sent."""
+        placement = self.placement
+        if len(placement):
+            for task, lease in placement.place(now):
+                self._begin(task, lease, now)
+            for lane in list(self.lanes):
+                if len(placement) and self._room(lane, len(lane.fifo)):
+                    self._fill(lane, now, [])
+        elif self.spare > 0 and self.lanes:
+            self._rebalance()
+            if len(placement):
+                self.pump(now)
+
+    def _begin(self, task: int, lease: Lease, now: float) -> None:
+        if self.idle:
+            lane = self.idle.pop()
+        else:
+            lane = self._open_lane()
+        lane.lease = lease
+        lane.ahead = 0.0
+        self.lanes.append(lane)
+        self.spare -= _cpus(lease)
+        self._hold(lane, lease)
+        order = self._host.order(task, lane.name, self.label)
+        self._fill(lane, now, [order] if order is not None else [])
+
+    def _fill(self, lane: Lane, now: float, orders: list[Order]) -> None:
+        assert lane.lease is not None
+        for order in orders:
+            lane.ahead += self._means.get(order.work, _UNKNOWN)
+        while self._room(lane, len(lane.fifo) + len(orders)):
+            task = self.placement.following(lane.lease, now)
+            if task is None:
+                break
+            order = self._host.order(task, lane.name, self.label)
+            if order is not None:
+                lane.ahead += self._means.get(order.work, _UNKNOWN)
+                orders.append(order)
+        if orders:
+            lane.send(orders)
+        elif not lane.fifo:
+            self.leave(lane)
+
+    def _room(self, lane: Lane, count: int) -> bool:
+        if count == 0:
+            return not lane.stopping
+        if not lane.deep or lane.long or lane.stopping or count >= _DEEPEST:
+            return False
+        assert lane.lease is not None
+        if lane.lease.needs.walltime or lane.lease.needs.memory:
+            return False  # their limits are counted from the moment they are sent
+        return lane.ahead < _HORIZON or (count < 2 and lane.ahead <= _SHORT)
+
+    def ended(self, lane: Lane, order_work: bytes, usage: Usage, now: float) -> None:
+        """The order at the head of a lane is over."""
+        mean = self._means.get(order_work)
+        lane.ahead = max(0.0, lane.ahead - (_UNKNOWN if mean is None else mean)) if lane.fifo else 0.0
+        self._means[order_work] = usage.seconds if mean is None else mean + 0.2 * (usage.seconds - mean)
+        if lane.ahead == _UNKNOWN or lane.ahead != lane.ahead:
+            lane.ahead = self._expected(lane)
+        if not lane.fifo:
+            lane.stopping = False
+            self._fill(lane, now, [])
+
+    def _expected(self, lane: Lane) -> float:
+        return sum(self._means.get(order.work, _UNKNOWN) for order in lane.fifo)
+
+    def leave(self, lane: Lane, *, alive: bool = True) -> None:
+        """The lane has nothing to do, or is no more: give back what it holds."""
+        if lane.lease is not None:
+            self.placement.release(lane.lease)
+            self.spare += _cpus(lane.lease)
+            lane.lease = None
+            self.lanes.remove(lane)
+            if alive:
+                self.idle.append(lane)
+        elif not alive and lane in self.idle:
+            self.idle.remove(lane)
+
+    def _rebalance(self) -> None:
+        for lane in self.lanes:
+            if len(lane.fifo) > 1 and (lane.long or lane.ahead > _WORTH):
+                self.take_back(lane, 0 if lane.long else len(lane.fifo) // 2)
+
+    def take_back(self, lane: Lane, keep: int = 0) -> None:
+        """Make unstarted orders of the lane ready again."""
+        taken = lane.take_back(keep)
+        if taken:
+            lane.ahead = self._expected(lane)
+            self._host.returned(taken)
+
+    def find(self, task: int) -> tuple[Lane, Order] | None:
+        """Where an attempt of the task is."""
+        for lane in self.lanes:
+            for order in lane.fifo:
+                if order.task == task:
+                    return lane, order
+        return None
+
+
+def _cpus(lease: Lease) -> int:
+    return sum(len(share.cpus) for share in lease.shares)

@@ -1,0 +1,457 @@
+"""The engine: one thread that owns the graph, and does what it decides.
+
+Other threads leave messages in its inbox; workers, spawners and timers wake it. In each turn it takes in what has
+happened, sends out what can run, writes the journal, and only then tells futures: what a user has seen is on disk.
+Nothing else reads or writes the graph, so there are no locks around it.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from heald.core.errors import HealdError, UsageError
+from heald.core.event import (
+    Cancelled,
+    Due,
+    Failure,
+    Finished,
+    Placed,
+    Returned,
+    Started,
+    Submitted,
+    TaskEvent,
+    Usage,
+)
+from heald.core.graph import Graph, Node, Pause, Ready, Settle
+from heald.core.retry import REFUSED, RESULT, WORKER_LOST
+from heald.core.state import State
+from heald.core.task import JOIN, Payload, Task, Work
+from heald.data.arena import Arena
+from heald.data.payload import unpack
+from heald.run.future import Future
+from heald.run.outcome import Live
+from heald.run.protocol import Order
+from heald.run.selector import Selector
+from heald.run.value import payload_of
+
+T = TypeVar("T")
+
+_TURN = 2000  # messages taken from the inbox before workers are looked at again
+_NONE_GIVEN: Mapping[int, Any] = {}
+
+
+class Engine:
+    """Runs tasks until it is closed. `pools` makes what carries attempts out, by label, the default first."""
+
+    def __init__(
+        self,
+        pools: Callable[[Engine], Mapping[str, Any]],
+        folder: Path,
+        *,
+        recorder: Any = None,
+        limit: int = 1_000_000,
+    ) -> None:
+        self.selector = Selector()
+        self.arena = Arena()
+        self.run = folder
+        self.logs = folder / "logs"
+        self.recorder = recorder
+        self.tally = Tally()
+        self.functions: dict[bytes, tuple[Callable[..., Any], bytes]] = {}
+        self.calls: dict[int, tuple[Sequence[Any], Mapping[str, Any]]] = {}  # arguments that stay in this process
+        self.hooks: dict[bytes, Callable[[Failure, int], Any]] = {}
+        self.memoiser: Any = None
+        self._limit = limit
+        self._graph = Graph()
+        self._futures: dict[int, Future[Any]] = {}
+        self._inbox: deque[Any] = deque()
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._tickets = itertools.count()
+        self._settled: list[tuple[Future[Any], Any, State]] = []
+        self._now = time.time()
+        self._changed = threading.Condition()
+        self._waiters = 0
+        self._dead: BaseException | None = None
+        self._closed = False
+        self._homes: dict[tuple[str, Any], Any] = {}
+        self._pools = dict(pools(self))
+        self._thread = threading.Thread(target=self._main, name="heald-engine", daemon=True)
+
+    def start(self) -> None:
+        """Begin to serve."""
+        for pool in self._pools.values():
+            pool.start()
+        self._thread.start()
+
+    # -- from any thread ---------------------------------------------------------------------------------------------
+
+    def define(self, digest: bytes, work: Work, function: Callable[..., Any], pickled: bytes) -> None:
+        """Make a work known before the first task of it."""
+        self.functions[digest] = (function, pickled)
+        self._graph.works[digest] = work  # only ever added to: the engine's thread may read meanwhile
+
+    def submit(self, task: Task, future: Future[Any], needed: Sequence[Future[Any]]) -> None:
+        """Take a task in; `needed` are the futures of its inputs. Waits while too many tasks are not over."""
+        if self.tally.open >= self._limit:
+            self._wait_for_room()
+        self.tally.submitted += 1
+        self._inbox.append((task, future, needed))
+        if self.selector.asleep:
+            self.selector.wake()
+        if self._dead is not None:
+            self._refuse()
+
+    def post(self, act: Callable[[], None]) -> None:
+        """Have `act` called in the engine's thread."""
+        self._inbox.append(act)
+        self.selector.wake()
+
+    def ask(self, question: Callable[[], T], timeout: float = 10.0) -> T:
+        """The answer of a question about the graph, asked in the engine's thread."""
+        if self.inside:
+            return question()
+        answer: list[T] = []
+        ready = threading.Event()
+
+        def reply() -> None:
+            answer.append(question())
+            ready.set()
+
+        self.post(reply)
+        if not ready.wait(timeout):
+            raise HealdError("the engine does not answer", hint="is it stopped, or a callback of a future busy?")
+        return answer[0]
+
+    def cancel(self, task: int, reason: str) -> None:
+        """Cancel a task and all that waits for it."""
+        self.post(lambda: self._apply(Cancelled(task, self._now, reason)))
+
+    def state(self, task: int) -> State | None:
+        """Where a task is; None when it is over or not known. A look in passing: it may be true no more."""
+        node = self._graph.nodes.get(task)
+        return None if node is None else node.state
+
+    def explain(self, task: int) -> str:
+        """Why a task is where it is, in sentences."""
+        from heald.core.explain import explain
+
+        return self.ask(lambda: explain(self._graph, task, self._placed_where, self._now))
+
+    def decode(self, outcome: Any) -> Any:
+        """The value of an outcome."""
+        if isinstance(outcome, Live):
+            return outcome.value
+        return unpack(payload_of(outcome), self.arena, resolve=self._resolve)
+
+    def _resolve(self, ref: Any) -> Any:
+        if self.recorder is None:
+            raise UsageError(f"{ref.uri} cannot be read here")
+        return self.recorder.folder.get(ref)
+
+    @property
+    def inside(self) -> bool:
+        """Whether the caller is in the engine's thread."""
+        return threading.current_thread() is self._thread
+
+    def check_wait(self) -> None:
+        """Raise when waiting for a future in this thread would never end."""
+        if self.inside:
+            raise UsageError(
+                "waiting for a future inside a callback would never end",
+                hint="give the future to another task, or wait for it in a thread of your own",
+            )
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Wait until no task is open; False when `timeout` seconds were not enough."""
+        return self._wait_until(lambda: not self.tally.open, timeout)
+
+    def _wait_for_room(self) -> None:
+        if self.inside or threading.current_thread().name.startswith("heald-join"):
+            return  # these are what makes room
+        self._wait_until(lambda: self.tally.open < self._limit, None)
+
+    def _wait_until(self, met: Callable[[], bool], timeout: float | None) -> bool:
+        with self._changed:
+            self._waiters += 1
+            try:
+                return self._changed.wait_for(lambda: met() or self._dead is not None, timeout)
+            finally:
+                self._waiters -= 1
+
+    def close(self, timeout: float = 30.0) -> None:
+        """Cancel what is open, end every process, and stop."""
+        if not self._thread.is_alive():
+            return
+        self.post(self._begin_to_close)
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            raise HealdError(f"the engine did not stop within {timeout:g} s")
+
+    # -- the loop ----------------------------------------------------------------------------------------------------
+
+    def _main(self) -> None:
+        try:
+            while not self._closed:
+                self._turn()
+        except BaseException as raised:
+            self._die(raised)
+        finally:
+            for pool in self._pools.values():
+                pool.close()
+            if self.recorder is not None:
+                self.recorder.close()
+            self.selector.close()
+
+    def _turn(self) -> None:
+        selector = self.selector
+        selector.asleep = True
+        timeout = None
+        if self._inbox:
+            selector.asleep = False
+        elif self._timers:
+            timeout = max(0.0, self._timers[0][0] - time.monotonic())
+        selector.wait(timeout)
+        self._now = now = time.time()
+        inbox = self._inbox
+        for _ in range(min(len(inbox), _TURN)):
+            message = inbox.popleft()
+            if type(message) is tuple:
+                self._submitted(*message)
+            else:
+                message()
+        while self._timers and self._timers[0][0] <= time.monotonic():
+            heapq.heappop(self._timers)[2]()
+        for pool in self._pools.values():
+            pool.dispatch.pump(now)
+        if self.recorder is not None:
+            self.recorder.flush()
+        if self._settled:
+            self._tell()
+
+    def _tell(self) -> None:
+        settled, self._settled = self._settled, []
+        tally = self.tally
+        for future, outcome, state in settled:
+            tally.count(state)
+            future._settle(outcome, "CANCELLED_AND_NOTIFIED" if state is State.cancelled else "FINISHED")
+        if self._waiters:
+            with self._changed:
+                self._changed.notify_all()
+
+    def _die(self, raised: BaseException) -> None:
+        """The loop ended by a fault of ours: fail every future, loudly."""
+        import logging
+
+        logging.getLogger("heald").critical("the engine stopped", exc_info=raised)
+        self._dead = raised
+        self._refuse()
+
+    def _refuse(self) -> None:
+        failure = Failure("", f"the engine stopped: {type(self._dead).__name__}: {self._dead}", hint="this is a fault of heald: please report it")
+        while self._inbox:
+            message = self._inbox.popleft()
+            if type(message) is tuple:
+                self._futures[message[0].id] = message[1]
+        for future in list(self._futures.values()):
+            future._settle(failure)
+        self._futures.clear()
+        with self._changed:
+            self._changed.notify_all()
+
+    def _begin_to_close(self) -> None:
+        for task in list(self._graph.nodes):
+            self._apply(Cancelled(task, self._now, "the session was closed"))
+        self._close_when_quiet(time.monotonic() + max((pool.grace for pool in self._pools.values()), default=0.0))
+
+    def _close_when_quiet(self, deadline: float) -> None:
+        if time.monotonic() >= deadline or not any(lane.fifo for pool in self._pools.values() for lane in pool.dispatch.lanes):
+            self._closed = True
+        else:
+            self.after(0.02, lambda: self._close_when_quiet(deadline))
+
+    # -- events ------------------------------------------------------------------------------------------------------
+
+    def _submitted(self, task: Task, future: Future[Any], needed: Sequence[Future[Any]]) -> None:
+        self._futures[task.id] = future
+        given = _NONE_GIVEN
+        if needed:
+            nodes = self._graph.nodes
+            given = {one.task: one._outcome for one in needed if one.task not in nodes}
+            given.update((one[0].task, one[1]) for one in self._settled if one[0].task in given)
+        earlier = self.recorder.earlier(task.id) if self.recorder is not None else None
+        if earlier is None:
+            self._apply(Submitted(task.id, self._now, task), given)
+        else:
+            self._recall(task, given, earlier)
+
+    def _recall(self, task: Task, given: Mapping[int, Any], earlier: Any) -> None:
+        """Take in a task that the journal knows: with its value when it was done, or to be run again."""
+        node_actions = self._graph.apply(Submitted(task.id, self._now, task), given)
+        node = self._graph.nodes.get(task.id)
+        if node is not None:
+            node.attempt = earlier.attempt
+            if earlier.value is not None:
+                node_actions = self._graph.apply(Finished(task.id, self._now, node.attempt, earlier.value, recalled=True))
+                self.tally.recalled += 1
+        for action in node_actions:
+            self._act(action)
+
+    def _apply(self, happened: TaskEvent, given: Mapping[int, Any] = _NONE_GIVEN) -> None:
+        if self.recorder is not None:
+            self.recorder.record(happened)
+        for action in self._graph.apply(happened, given):
+            self._act(action)
+
+    def _act(self, action: Any) -> None:
+        if isinstance(action, Ready):
+            self._ready(self._graph.nodes[action.task])
+        elif isinstance(action, Settle):
+            self.calls.pop(action.task, None)
+            if self.memoiser is not None:
+                self.memoiser.settled(action.task, action.outcome)
+            future = self._futures.pop(action.task, None)
+            if future is not None:
+                self._settled.append((future, action.outcome, action.state))
+        elif isinstance(action, Pause):
+            task, attempt = action.task, action.attempt
+            self.after(action.seconds, lambda: self._apply(Due(task, self._now, attempt)))
+        else:
+            for pool in self._pools.values():
+                pool.cancel(action.task, action.attempt)
+
+    def _ready(self, node: Node) -> None:
+        work = node.work
+        if work.memo and self.memoiser is not None and self.memoiser.ask(node):
+            return
+        self.place(node)
+
+    def place(self, node: Node) -> None:
+        """Queue a ready task where it can run."""
+        needs = node.needs
+        key = (JOIN if node.work.kind == JOIN else node.work.executor, needs)
+        pool = self._homes.get(key) or self._home(key)
+        if isinstance(pool, Failure):
+            self._apply(Finished(node.record.id, self._now, node.attempt, pool))
+        else:
+            pool.dispatch.push(node.record.id, needs, node.work.priority, node.depth)
+
+    def _home(self, key: tuple[str, Any]) -> Any:
+        label, needs = key
+        reasons = []
+        for pool in [self._pools[label]] if label else [one for one in self._pools.values() if one.label != JOIN]:
+            reason = pool.dispatch.placement.unfit(needs)
+            if reason is None:
+                self._homes[key] = pool
+                return pool
+            reasons.append(f"{pool.label}: {reason}")
+        hint = "lower what it asks for, or add an executor that has it"
+        return self._homes.setdefault(key, Failure(REFUSED, "; ".join(reasons), hint=hint))
+
+    # -- what pools need of their host -------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """Seconds since the epoch, at the beginning of this turn."""
+        return self._now
+
+    def after(self, seconds: float, act: Callable[[], None]) -> None:
+        """Call `act` when that time has passed."""
+        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._tickets), act))
+
+    def definition(self, digest: bytes) -> tuple[Work, bytes]:
+        """A work, and its pickled function."""
+        return self._graph.works[digest], self.functions[digest][1]
+
+    def order(self, task: int, lane: str, label: str) -> Order | None:
+        """The order for the next attempt of a ready task, now placed; None when it is not wanted any more."""
+        node = self._graph.nodes.get(task)
+        if node is None or node.state is not State.ready:
+            return None
+        attempt = node.attempt + 1
+        self._apply(Placed(task, self._now, attempt, label, lane))
+        record = node.record
+        inputs: tuple[Payload, ...] = ()
+        if node.got and task not in self.calls:
+            try:
+                inputs = tuple(map(payload_of, node.inputs))
+            except Exception as raised:
+                self._apply(Finished(task, self._now, attempt, Failure(RESULT, f"an input cannot travel: {raised}")))
+                return None
+        return Order(task, attempt, record.work, record.arguments, inputs)
+
+    def began(self, order: Order, begun: float, pid: int) -> None:
+        """The attempt runs."""
+        self._apply(Started(order.task, begun, order.attempt, pid))
+
+    def ended(self, order: Order, outcome: Any, usage: Usage) -> None:
+        """The attempt is over."""
+        if isinstance(outcome, Failure) and order.work in self.hooks:
+            outcome = self._ask_hook(order, outcome)
+        self._apply(Finished(order.task, self._now, order.attempt, outcome, usage))
+
+    def _ask_hook(self, order: Order, failure: Failure) -> Failure:
+        import msgspec
+
+        try:
+            again = self.hooks[order.work](failure, order.attempt)
+        except Exception as raised:
+            message = f"{failure.message}; its retry hook raised {type(raised).__name__}: {raised}"
+            return msgspec.structs.replace(failure, message=message, final=True)
+        return failure if again else msgspec.structs.replace(failure, final=True)
+
+    def returned(self, orders: Iterable[Order]) -> None:
+        """These were placed and not run."""
+        for order in orders:
+            self._apply(Returned(order.task, self._now, order.attempt))
+
+    def happened(self, event: TaskEvent, given: Mapping[int, Any] = _NONE_GIVEN) -> None:
+        """Something else happened to a task: a join expanded, a value was recalled."""
+        self._apply(event, given)
+
+    def node(self, task: int) -> Node | None:
+        """The node of a task that is not over."""
+        return self._graph.nodes.get(task)
+
+    def broken(self, label: str, reason: str) -> None:
+        """An executor can run nothing any more: fail what was meant for it."""
+        failure = Failure(WORKER_LOST, f"executor {label!r}: {reason}", final=True)
+        for key in [key for key, pool in self._homes.items() if getattr(pool, "label", None) == label]:
+            self._homes[key] = failure
+        for task, node in list(self._graph.nodes.items()):
+            if node.state in (State.ready, State.placed, State.running) and node.work.kind != JOIN:
+                self._apply(Finished(task, self._now, node.attempt, failure))
+
+    def _placed_where(self, node: Node) -> str:
+        pool = self._homes.get((JOIN if node.work.kind == JOIN else node.work.executor, node.needs))
+        return pool.dispatch.placement.explain(node.needs, self._now) if hasattr(pool, "dispatch") else ""
+
+
+class Tally:
+    """How many tasks there are of each sort. Read from any thread."""
+
+    def __init__(self) -> None:
+        self.submitted = 0
+        self.done = 0
+        self.failed = 0
+        self.cancelled = 0
+        self.recalled = 0  # of those done: not run, since the value was known
+
+    @property
+    def open(self) -> int:
+        """Tasks that are not over."""
+        return self.submitted - self.done - self.failed - self.cancelled
+
+    def count(self, state: State) -> None:
+        """One more task is over."""
+        if state is State.done:
+            self.done += 1
+        elif state is State.failed:
+            self.failed += 1
+        else:
+            self.cancelled += 1

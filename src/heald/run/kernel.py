@@ -1,0 +1,91 @@
+"""The few Linux calls that Python's library lacks, and what /proc tells of processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+_SUBREAPER, _PARENT_DEATH = 36, 1  # PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG
+
+
+def _prctl(option: int, value: int) -> None:
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, value, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent dies, so that none escapes."""
+    _prctl(_SUBREAPER, 1)
+
+
+def die_with_parent() -> None:
+    """Be killed when the thread that forked this process ends."""
+    _prctl(_PARENT_DEATH, signal.SIGKILL)
+
+
+def children(pid: int) -> list[int]:
+    """The processes that `pid` is the parent of."""
+    found: list[int] = []
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return found
+    for thread in threads:
+        try:
+            with open(f"/proc/{pid}/task/{thread}/children") as listing:
+                found.extend(map(int, listing.read().split()))
+        except OSError:
+            continue
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below `pid`, parents before children."""
+    found: list[int] = []
+    stack = children(pid)
+    while stack:
+        child = stack.pop()
+        found.append(child)
+        stack.extend(children(child))
+    return found
+
+
+def kill(pid: int, number: int) -> bool:
+    """Send a signal to a process; False when there is none any more."""
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def kill_group(pid: int, number: int) -> bool:
+    """Send a signal to a process group; False when there is none any more."""
+    try:
+        os.killpg(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def exit_status(status: int) -> int:
+    """A status of `os.wait` as `subprocess` gives it: negative for a signal."""
+    return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+def exit_text(status: int) -> str:
+    """An exit status in words.
+
+    >>> exit_text(3), exit_text(-11)
+    ('exited with status 3', 'was killed by SIGSEGV (signal 11)')
+    """
+    if status >= 0:
+        return f"exited with status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = "a signal"
+    return f"was killed by {name} (signal {-status})"

@@ -1,0 +1,34 @@
+"""Where the output of tasks is kept: `logs/<thousand>/<task>.<attempt>.out` and `.err`, only when there is some.
+
+A worker writes to a file of its own and gives it the task's name when the task ends; `worker-<n>.out` is what the
+running one printed so far.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def path(logs: Path | str, task: int, attempt: int, stream: str) -> Path:
+    """The file of what an attempt printed to `stream`, "out" or "err"."""
+    return Path(logs, str(task // 1000), f"{task}.{attempt}.{stream}")
+
+
+def latest(logs: Path, task: int, stream: str) -> Path | None:
+    """The file of the last attempt that printed anything to `stream`."""
+    found = sorted(
+        (logs / str(task // 1000)).glob(f"{task}.*.{stream}"), key=lambda one: int(one.name.split(".")[1])
+    )
+    return found[-1] if found else None
+
+
+def tail(file: Path | str, lines: int = 10, limit: int = 4096) -> str:
+    """The last lines of a file, at most `limit` bytes of them; empty when it is not there."""
+    try:
+        with open(file, "rb") as stream:
+            stream.seek(0, 2)
+            stream.seek(max(0, stream.tell() - limit))
+            text = stream.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])

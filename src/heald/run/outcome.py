@@ -1,0 +1,130 @@
+"""How an attempt ended, as a record that travels, and as the exception that its future raises."""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from heald.core import retry
+from heald.core.errors import (
+    CommandFailed,
+    CycleError,
+    DependencyError,
+    OutOfMemory,
+    OutputMissing,
+    ResultError,
+    StagingError,
+    TaskCancelled,
+    TaskError,
+    UsageError,
+    WalltimeExceeded,
+    WorkerLost,
+)
+from heald.core.event import Failure
+from heald.core.task import Payload
+from heald.run.log import tail
+
+
+class Live:
+    """A value that never left this process; `lazy` when `value` is a function that makes it."""
+
+    __slots__ = ("lazy", "value")
+
+    def __init__(self, value: Any, *, lazy: bool = False) -> None:
+        self.value = value
+        self.lazy = lazy
+
+
+_ERRORS: dict[str, type[TaskError]] = {
+    retry.WORKER_LOST: WorkerLost,
+    retry.OUT_OF_MEMORY: OutOfMemory,
+    retry.WALLTIME: WalltimeExceeded,
+    retry.RESULT: ResultError,
+    retry.DEPENDENCY: DependencyError,
+    retry.CANCELLED: TaskCancelled,
+    CommandFailed.code: CommandFailed,
+    OutputMissing.code: OutputMissing,
+}
+
+
+def failure(raised: BaseException, skip: int = 0) -> Failure:
+    """The record of an exception that a task raised; `skip` frames at the top of its traceback are ours."""
+    trace = raised.__traceback__
+    for _ in range(skip):
+        trace = trace.tb_next if trace is not None else None
+    raised.__traceback__ = trace
+    text = "".join(traceback.format_exception(type(raised), raised, trace))
+    kind = retry.USER
+    if isinstance(raised, MemoryError):
+        kind = retry.OUT_OF_MEMORY
+    elif isinstance(raised, StagingError):
+        kind = retry.STAGING
+    message = f"{type(raised).__name__}: {raised}" if str(raised) else type(raised).__name__
+    hint = getattr(raised, "hint", "")
+    return Failure(kind, message.split("\n")[0][:500], _pickled(raised), text, hint=hint if isinstance(hint, str) else "")
+
+
+def _pickled(raised: BaseException) -> Payload | None:
+    """The exception with its traceback and those that caused it, or None when it cannot travel."""
+    import cloudpickle
+    from tblib import pickling_support
+
+    try:
+        pickling_support.install(raised)
+        data = pickle.dumps(raised, 5)
+        if b"__main__" in data:
+            data = cloudpickle.dumps(raised, 5)
+        pickle.loads(data)  # an exception whose constructor wants other arguments fails only here
+    except Exception:
+        return None
+    return Payload(data)
+
+
+def error(outcome: Failure, *, task: int, name: str, decode: Callable[[Payload], Any]) -> BaseException:
+    """The exception that a future raises for `outcome`: the task's own, or one of the tree of `core.errors`."""
+    own = _own(outcome, decode)
+    label = f"{name}#{task}"
+    if own is not None and outcome.kind in (retry.USER, retry.STAGING, retry.OUT_OF_MEMORY):
+        own.add_note(f"in task {label}" + _logs(outcome))
+        return own
+    if outcome.code == CycleError.code:
+        return CycleError(f"{label}: {outcome.message}", hint=outcome.hint)
+    if outcome.kind == retry.REFUSED:
+        return UsageError(f"{label} can never run: {outcome.message}", hint=outcome.hint)
+    cls = _ERRORS.get(outcome.code) or _ERRORS.get(outcome.kind, TaskError)
+    message = f"{label}: {outcome.message}"
+    made = cls(message, hint=outcome.hint, task=task, name=name, stdout=outcome.stdout, stderr=outcome.stderr)
+    if isinstance(made, CommandFailed):
+        made.returncode = outcome.exit
+    if isinstance(made, DependencyError):
+        made.chain = outcome.chain
+        made.add_note("needed by: " + " <- ".join(reversed(outcome.chain)))
+    if own is not None:
+        made.__cause__ = own
+    elif outcome.traceback:
+        made.add_note("the task's own traceback:\n" + outcome.traceback.rstrip())
+    if note := _logs(outcome):
+        made.add_note(note.strip(", \n"))
+    return made
+
+
+def _own(outcome: Failure, decode: Callable[[Payload], Any]) -> BaseException | None:
+    if outcome.exception is None:
+        return None
+    try:
+        own = decode(outcome.exception)
+    except Exception:
+        return None
+    return own if isinstance(own, BaseException) else None
+
+
+def _logs(outcome: Failure) -> str:
+    lines = []
+    for stream, file in (("stdout", outcome.stdout), ("stderr", outcome.stderr)):
+        if file:
+            lines.append(f"{stream}: {file}")
+            if last := tail(file):
+                lines.extend("    " + line for line in last.splitlines())
+    return "".join("\n  " + line for line in lines)

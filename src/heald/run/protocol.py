@@ -1,0 +1,178 @@
+"""What the driver and its workers say to each other, on one machine, over UNIX sockets.
+
+A frame is a length (4 bytes, little-endian) and a msgpack list of messages. Beside the stream of frames, each worker
+has a pipe of *claims*: one byte for each order that it may start, written before the order is sent and taken by the
+worker just before the start. Whoever reads the byte has the order: so the driver takes unstarted orders back by
+reading claims itself, without asking a worker that may be deep in somebody's C code. The bytes taken back stand for
+the last orders sent; `Drop` tells the worker which those were. The value of a claim is the count of drops so far
+(modulo 256): a worker that meets a newer one reads its frames up to that `Drop` first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from heald.core.event import Failure, Usage
+from heald.core.ref import Ref
+from heald.core.task import Payload, Work
+
+# -- driver to worker --------------------------------------------------------------------------------------------------
+
+
+class Define(msgspec.Struct, frozen=True, array_like=True, tag=0):
+    """A work, and its pickled function: sent once to each worker, before the first order that needs it."""
+
+    digest: bytes
+    work: Work
+    function: bytes
+
+
+class Order(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=1):
+    """Run this attempt. `inputs` fill the gaps of the arguments."""
+
+    task: int
+    attempt: int
+    work: bytes
+    arguments: Payload
+    inputs: tuple[Payload, ...] = ()
+
+
+class Drop(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """Forget the last `count` orders: they were taken back. From now on claims carry `epoch`."""
+
+    count: int
+    epoch: int
+
+
+class Hold(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """What the orders from now on may use: cores to bind to (empty: do not bind), and variables for the environment."""
+
+    cpus: tuple[int, ...]
+    variables: dict[str, str]
+
+
+class Free(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """These regions, which the worker wrote, are no longer needed."""
+
+    refs: tuple[Ref, ...]
+
+
+Instruction = Define | Order | Drop | Hold | Free
+
+# -- worker to driver --------------------------------------------------------------------------------------------------
+
+
+class Began(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=0):
+    """The attempt has been running since `time`; told of those that last longer than a few milliseconds."""
+
+    task: int
+    attempt: int
+    time: float
+
+
+class Ended(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=1):
+    """The attempt is over."""
+
+    task: int
+    attempt: int
+    outcome: Payload | Failure
+    usage: Usage
+
+
+class Released(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """The worker no longer reads these regions, which it had kept after the attempt that they came with."""
+
+    refs: tuple[Ref, ...]
+
+
+class Kept(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """The worker still reads these regions, though the attempt that they came with is over."""
+
+    refs: tuple[Ref, ...]
+
+
+Report = Began | Ended | Released | Kept
+
+# -- driver and spawner, one message a packet --------------------------------------------------------------------------
+
+
+class Setup(msgspec.Struct, frozen=True, array_like=True, tag=0):
+    """The first message, with the descriptor of the arena: how workers of this run look at the world."""
+
+    path: tuple[str, ...]
+    directory: str
+    logs: str
+    run: str
+
+
+class Spawn(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """Start worker `number`; the packet carries its descriptors: frames, claims, stops."""
+
+    number: int
+
+
+class Signal(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """Send `signal` to the process group of worker `number`, if it lives."""
+
+    number: int
+    signal: int
+
+
+Command = Setup | Spawn | Signal
+
+
+class Born(msgspec.Struct, frozen=True, array_like=True, tag=0):
+    """Worker `number` is process `pid`."""
+
+    number: int
+    pid: int
+
+
+class Died(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """Worker `number` is gone: exit `status` as in `subprocess`, peak `memory` in bytes.
+
+    `starved`: the kernel killed something for want of memory since the last such notice.
+    """
+
+    number: int
+    status: int
+    memory: int
+    starved: bool
+
+
+Notice = Born | Died
+
+encode = msgspec.msgpack.Encoder().encode
+instructions = msgspec.msgpack.Decoder(list[Instruction]).decode
+reports = msgspec.msgpack.Decoder(list[Report]).decode
+command = msgspec.msgpack.Decoder(Command).decode
+notice = msgspec.msgpack.Decoder(Notice).decode
+
+
+def frame(messages: list[Instruction] | list[Report]) -> bytes:
+    """The frame of some messages."""
+    body = encode(messages)
+    return len(body).to_bytes(4, "little") + body
+
+
+class Frames:
+    """Cuts a stream of bytes into the bodies of frames."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
+        """The bodies that are whole now."""
+        held = self._bytes
+        held += data
+        start, end = 0, len(held)
+        while end - start >= 4:
+            size = int.from_bytes(held[start : start + 4], "little")
+            if end - start - 4 < size:
+                break
+            yield bytes(held[start + 4 : start + 4 + size])
+            start += 4 + size
+        if start:
+            del held[:start]

@@ -1,0 +1,180 @@
+"""What a task finds around it in a worker, and how the worker finds it again afterwards.
+
+Standard output and standard error are files of the worker's own. When an attempt has written to one, the file is
+given the attempt's name and the worker takes a new one: silent attempts cost nothing, and processes that a task
+started go on writing to the right file.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TextIO
+
+from heald.core.environment import PLAIN, Environment
+from heald.run import kernel, log
+from heald.run.protocol import Setup
+
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+_STREAMS = ((1, "out"), (2, "err"))
+
+
+class Surrounding:
+    """Directory, variables, descriptors and children of one worker process."""
+
+    def __init__(self, setup: Setup, number: int) -> None:
+        self.pid = os.getpid()
+        self.home = setup.directory
+        self.logs = setup.logs
+        self.run = setup.run
+        self.number = number
+        self.variables = dict(_raw_environment())
+        self.cores = os.sched_getaffinity(0)
+        self.bound: set[int] = set()
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
+        os.makedirs(self.logs, exist_ok=True)
+        for descriptor, stream in _STREAMS:
+            self._take_file(descriptor, stream)
+        self.stdout = self._text(1)
+        self.stderr = self._text(2)
+        sys.stdout, sys.stderr = self.stdout, self.stderr
+
+    def _text(self, descriptor: int) -> TextIO:
+        return open(descriptor, "w", buffering=1, closefd=False, encoding="utf-8", errors="backslashreplace")
+
+    def _file(self, stream: str) -> str:
+        return f"{self.logs}/worker-{self.number}.{stream}"
+
+    def _take_file(self, descriptor: int, stream: str) -> None:
+        fresh = os.open(self._file(stream), _APPEND | os.O_TRUNC, 0o600)
+        os.dup2(fresh, descriptor)
+        os.close(fresh)
+
+    # -- before ------------------------------------------------------------------------------------------------------
+
+    def hold(self, cpus: tuple[int, ...], variables: dict[str, str]) -> None:
+        """Bind to `cpus` (to what the process started with, when empty), and keep `variables` for all tasks."""
+        wanted = set(cpus)
+        if wanted != self.bound:
+            os.sched_setaffinity(0, wanted or self.cores)
+            self.bound = wanted
+        os.environ.update(variables)
+        self.variables = dict(_raw_environment())
+
+    def enter(self, environment: Environment, task: int) -> None:
+        """Make `environment` so. Raises OSError when a directory or file of it cannot be made."""
+        os.environ.update(environment.variables)
+        if environment.directory:
+            directory = f"{self.run}/work/{task}" if environment.directory == "auto" else environment.directory
+            os.makedirs(directory, exist_ok=True)
+            os.chdir(directory)
+        for (descriptor, _), file in zip(_STREAMS, (environment.stdout, environment.stderr), strict=True):
+            if file:
+                Path(file).parent.mkdir(parents=True, exist_ok=True)
+                opened = os.open(file, _APPEND, 0o666)
+                os.dup2(opened, descriptor)
+                os.close(opened)
+
+    def staging(self, task: int) -> Path:
+        """Where files of the task that are brought here, or written here for elsewhere, live."""
+        return Path(self.run, "files", str(task))
+
+    @property
+    def cache(self) -> Path:
+        """Where files brought from elsewhere are shared by all tasks of the run."""
+        return Path(self.run, "files", "cache")
+
+    def outputs(self, environment: Environment, task: int, attempt: int) -> tuple[Path | None, Path | None]:
+        """Where the running attempt's standard output and error will be found when it is over."""
+        paths: list[Path | None] = []
+        for (descriptor, stream), file in zip(_STREAMS, (environment.stdout, environment.stderr), strict=True):
+            if file:
+                paths.append(Path(file).absolute())
+            elif os.lseek(descriptor, 0, os.SEEK_END):
+                paths.append(log.path(self.logs, task, attempt, stream))
+            else:
+                paths.append(None)
+        return paths[0], paths[1]
+
+    # -- after -------------------------------------------------------------------------------------------------------
+
+    def restore(self, environment: Environment) -> None:
+        """Put right what the task changed: directory, variables, streams; end the processes that it left."""
+        try:
+            moved = os.getcwd() != self.home
+        except FileNotFoundError:
+            moved = True
+        if moved:
+            os.chdir(self.home)
+        if _raw_environment() != self.variables:
+            os.environ.clear()
+            os.environ.update({os.fsdecode(name): os.fsdecode(value) for name, value in self.variables.items()})
+        sys.stdout, sys.stderr = self.stdout, self.stderr
+        for stream in (self.stdout, self.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError):  # a full disk, or the task closed it
+                pass
+        if environment is not PLAIN:
+            for (descriptor, name), file in zip(_STREAMS, (environment.stdout, environment.stderr), strict=True):
+                if file:
+                    kept = os.open(self._file(name), _APPEND, 0o600)
+                    os.dup2(kept, descriptor)
+                    os.close(kept)
+        self._end_children()
+
+    def _end_children(self) -> None:
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return  # by far the commonest: it left none
+        keep = self._library_children()
+        while left := [pid for pid in kernel.children(self.pid) if pid not in keep]:
+            for pid in left:
+                for below in (pid, *kernel.descendants(pid)):
+                    kernel.kill(below, signal.SIGKILL)
+                try:
+                    os.waitpid(pid, 0)
+                except ChildProcessError:
+                    pass
+
+    def _library_children(self) -> set[int]:
+        """Helpers that multiprocessing keeps for the life of a process, not for a task."""
+        found: set[int] = set()
+        for module, name, attribute in (
+            ("multiprocessing.resource_tracker", "_resource_tracker", "_pid"),
+            ("multiprocessing.forkserver", "_forkserver", "_forkserver_pid"),
+        ):
+            if module in sys.modules:
+                pid = getattr(getattr(sys.modules[module], name, None), attribute, None)
+                if isinstance(pid, int):
+                    found.add(pid)
+        return found
+
+    def collect(self, task: int, attempt: int) -> tuple[str, str]:
+        """Give the attempt's output its name: the paths of standard output and error, empty where there was none."""
+        paths = ["", ""]
+        for place, (descriptor, stream) in enumerate(_STREAMS):
+            try:
+                if os.lseek(descriptor, 0, os.SEEK_END) == 0:
+                    continue
+                target = log.path(self.logs, task, attempt, stream)
+                try:
+                    os.rename(self._file(stream), target)
+                except FileNotFoundError:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    os.rename(self._file(stream), target)
+                paths[place] = str(target)
+            except OSError:
+                pass  # the task closed the descriptor or the disk is full: a fresh file serves the next one
+            self._take_file(descriptor, stream)
+        return paths[0], paths[1]
+
+
+def _raw_environment() -> dict[bytes, bytes]:
+    # os.environ decodes on every access; comparing its own bytes is 30 times quicker, once for each task.
+    return os.environ._data  # type: ignore[attr-defined,no-any-return]

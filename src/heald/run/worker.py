@@ -1,0 +1,238 @@
+"""A worker: a warm process that runs one attempt after another.
+
+It knows the driver only by its socket, opens values only to run what it was told to run, and imports nothing that
+a compute node need not have. What a task changes around itself is put right after it (`run.surrounding`). See
+`run.protocol` for how orders are claimed, and `run.spawner` for who looks after workers.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import threading
+import time
+from collections import deque
+
+from heald.core.event import Failure, Usage
+from heald.core.ref import Ref
+from heald.core.retry import CANCELLED, USER
+from heald.core.task import Payload
+from heald.data.arena import Arena
+from heald.run import protocol
+from heald.run.attempt import Call, Stopped, refs
+from heald.run.protocol import Began, Define, Drop, Ended, Free, Hold, Kept, Order, Released, Setup
+from heald.run.surrounding import Surrounding
+
+# Seconds that a result may wait for company behind attempts expected to be short; a thread of its own sends results,
+# and tells of the running attempt, when the expectation was wrong.
+_LINGER = 0.001
+_WATCH = 0.005
+
+
+class Worker:
+    """One worker process, from its first order to the end of its driver."""
+
+    def __init__(self, number: int, frames: socket.socket, claims: int, stops: int, arena: int, setup: Setup) -> None:
+        self.frames = frames
+        self.input = frames.makefile("rb", 1 << 18)
+        self.claims = claims
+        self.stops = stops
+        self.arena = Arena(fd=arena, owner=number)
+        self.surrounding = Surrounding(setup, number)
+        self.calls: dict[bytes, Call] = {}
+        self.queue: deque[Order] = deque()  # orders not started
+        self.epoch = 0
+        self.claim: int | None = None  # a claim taken whose order is still to be told
+        self.current: Order | None = None
+        self.stage = _Outbox(frames)
+        self.lent: dict[str, Ref] = {}  # what this worker wrote and the driver still needs
+        self.open: dict[str, Ref] = {}  # what this worker reads and still maps
+        self.kept: set[str] = set()  # what of it the driver knows to outlive its attempt
+        self.used = resource.getrusage(resource.RUSAGE_SELF)
+
+    def run(self) -> None:
+        """Serve until the driver is gone."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, self._on_stop)
+        self.stage.start()
+        try:
+            while True:
+                while not self.queue:
+                    self._receive()
+                if self._claimed():
+                    self._attempt(self.queue.popleft())
+        except (EOFError, ConnectionError):
+            return
+
+    # -- orders ------------------------------------------------------------------------------------------------------
+
+    def _receive(self) -> None:
+        """Read one frame and do what it says; orders are queued."""
+        self.stage.flush()
+        head = self.input.read(4)
+        body = self.input.read(int.from_bytes(head, "little")) if len(head) == 4 else b""
+        if not body:
+            raise EOFError
+        for message in protocol.instructions(body):
+            if isinstance(message, Order):
+                self.queue.append(message)
+            elif isinstance(message, Define):
+                self.calls[message.digest] = Call(message.work, message.function)
+            elif isinstance(message, Drop):
+                for _ in range(message.count):
+                    self.queue.pop()
+                self.epoch = message.epoch
+            elif isinstance(message, Hold):
+                self.surrounding.hold(message.cpus, message.variables)
+            elif isinstance(message, Free):
+                for ref in message.refs:
+                    self.lent.pop(ref.uri, None)
+
+    def _claimed(self) -> bool:
+        """Take the claim of the next order; False when no order is left."""
+        while self.queue:
+            if self.claim is None:
+                try:
+                    byte = os.read(self.claims, 1)
+                except BlockingIOError:
+                    self._receive()  # the claims were taken back: a Drop is on its way
+                    continue
+                if not byte:
+                    raise EOFError
+                self.claim = byte[0]
+            if self.claim == self.epoch:
+                self.claim = None
+                return True
+            self._receive()
+        return False
+
+    # -- attempts ----------------------------------------------------------------------------------------------------
+
+    def _attempt(self, order: Order) -> None:
+        begun = time.time()
+        self.stage.begin(order, begun)
+        call = self.calls[order.work]
+        if order.arguments.buffers or order.inputs:
+            self.open.update((ref.uri, ref) for ref in refs(order))
+        outcome: Payload | Failure
+        try:
+            self.current = order
+            outcome = call.run(order, self.arena, self.surrounding, self._on_release)
+        except Stopped:
+            outcome = Failure(CANCELLED, "stopped")
+        self.current = None
+        surrounding = self.surrounding
+        if os.getpid() != surrounding.pid:
+            os._exit(0)  # a child that the task forked, and that came back from it
+        try:
+            surrounding.restore(call.work.environment)
+            stdout, stderr = surrounding.collect(order.task, order.attempt)
+        except OSError as raised:
+            stdout = stderr = ""
+            outcome = Failure(USER, f"what the task did around itself cannot be put right: {raised}")
+        if isinstance(outcome, Failure) and (stdout or stderr):
+            outcome = outcome.with_logs(stdout, stderr)
+        elif isinstance(outcome, Payload):
+            self.lent.update((ref.uri, ref) for ref in outcome.buffers)
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        before, self.used = self.used, used
+        cpu, memory = call.measured or (
+            used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime,
+            used.ru_maxrss * 1024,
+        )
+        status = outcome.exit if isinstance(outcome, Failure) else 0
+        self.stage.end(Ended(order.task, order.attempt, outcome, Usage(begun, time.time() - begun, cpu, memory, status)))
+        if len(self.open) > len(self.kept):
+            held = tuple(ref for uri, ref in self.open.items() if uri not in self.kept)
+            self.kept.update(ref.uri for ref in held)
+            self.stage.add(Kept(held))
+
+    def _on_release(self, ref: Ref) -> None:
+        # Runs wherever the collector does: it may only append.
+        self.open.pop(ref.uri, None)
+        if ref.uri in self.kept:
+            self.kept.discard(ref.uri)
+            self.stage.add(Released((ref,)))
+
+    def _on_stop(self, number: int, frame: object) -> None:
+        """SIGTERM: the driver wants the attempt named in the stop pipe to end."""
+        try:
+            named = os.read(self.stops, 1 << 12)
+        except BlockingIOError:
+            return
+        current = self.current
+        if current is not None and any(
+            named[at : at + 16] == stop_word(current.task, current.attempt) for at in range(0, len(named), 16)
+        ):
+            call = self.calls[current.work]
+            if not call.waiting:  # a command gets the signal itself, and has its time to end
+                raise Stopped
+
+
+def stop_word(task: int, attempt: int) -> bytes:
+    """The 16 bytes that name an attempt in the stop pipe."""
+    return task.to_bytes(8, "little") + attempt.to_bytes(8, "little")
+
+
+class _Outbox:
+    """Results on their way out, sent in company where attempts are short, and never late."""
+
+    def __init__(self, frames: socket.socket) -> None:
+        self.frames = frames
+        self.reports: deque[protocol.Report] = deque()
+        self.lock = threading.Lock()
+        self.alarm = threading.Lock()
+        self.dozing = False
+        self.flushed = 0.0
+        self.begun: tuple[Order, float] | None = None
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self.alarm.acquire()
+        threading.Thread(target=self._watch, name="heald-watch", daemon=True).start()
+
+    def begin(self, order: Order, now: float) -> None:
+        """An attempt begins."""
+        if self.reports and now - self.flushed > _LINGER:
+            self.flush()
+        self.begun = (order, now)
+        if self.dozing:
+            self.dozing = False
+            self.alarm.release()
+
+    def end(self, report: Ended) -> None:
+        """It is over."""
+        self.begun = None
+        self.add(report)
+
+    def add(self, report: protocol.Report) -> None:
+        """Send this with the next results."""
+        if not self.reports:
+            self.flushed = time.time()
+        self.reports.append(report)
+
+    def flush(self) -> None:
+        """Send what there is."""
+        with self.lock:
+            # Others may append meanwhile: take what is there, by steps that cannot be torn.
+            reports = [self.reports.popleft() for _ in range(len(self.reports))]
+            if reports:
+                self.frames.sendall(protocol.frame(reports))
+
+    def _watch(self) -> None:
+        told: Order | None = None
+        while True:
+            self.dozing = True
+            self.alarm.acquire()
+            time.sleep(_WATCH)
+            begun = self.begun
+            if begun is not None and begun[0] is not told:
+                told = begun[0]
+                self.add(Began(told.task, told.attempt, begun[1]))
+            try:
+                self.flush()
+            except OSError:
+                return  # the driver is gone, and the main thread finds out as well
