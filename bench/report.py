@@ -65,19 +65,20 @@ def table(run: Run) -> str:
 
 
 def summary(run: Run) -> str:
-    """Give the ratios alone: a line for each system, a column for each workload."""
+    """Give the ratios alone: a line for each system, a column for each workload; the reference has its figures."""
     columns = {workload: cells(run, workload) for workload in run["workloads"]}
-
-    def mark(cell: Cell) -> str:
-        if cell.lacks:
-            return "-"
-        return times(cell.ratio) if cell.figure is not None else "failed"
-
-    rows = [
-        (name, *(mark(column[name]) if name in column else "" for column in columns.values()))
-        for name in run["systems"]
-    ]
+    rows = [(name, *(_mark(name, column.get(name)) for column in columns.values())) for name in run["systems"]]
     return markdown(("system", *columns), rows)
+
+
+def _mark(name: str, cell: Cell | None) -> str:
+    if cell is None:
+        return ""
+    if cell.lacks:
+        return "-"
+    if cell.figure is None:
+        return "failed"
+    return number(cell.figure) if name == REFERENCE else times(cell.ratio)
 
 
 def page(run: Run) -> str:
@@ -96,7 +97,7 @@ Linux {machine["kernel"]}, Python {machine["python"]}; meanwhile other programs 
 ## How many times better {REFERENCE} is
 
 Above 1, {REFERENCE} is better; below 1, the peer is. The ratios are of figures taken in the same round.
-A dash: the system has no such thing.
+The line of {REFERENCE} has its figures. A dash: the system has no such thing.
 
 {summary(run)}
 
@@ -106,8 +107,8 @@ A dash: the system has no such thing.
 
 ## Every figure
 
-CPU is of all processes of the system: client, scheduler, workers. A slow system ran fewer
-tasks where its count is lower.
+CPU is of all processes of the system: client, scheduler, workers.
+A slow system ran fewer tasks where its count is lower.
 
 {table(run)}
 

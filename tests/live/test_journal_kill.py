@@ -6,7 +6,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,8 @@ from heald.store.journal import Journal, Sync, read, rewrite
 
 pytestmark = pytest.mark.live
 
-# Appends frames of content known from their number, and says after each flush how many there are.
+# Appends frames of content known from their number, and says after each flush how many there are. Batches are large,
+# so that most of its time goes by inside of writes.
 WRITER = """if True:
     import random, sys
     from heald.store.journal import Journal, read
@@ -24,9 +25,8 @@ WRITER = """if True:
     count = sum(1 for _ in read(path))
     chance, journal = random.Random(seed), Journal(path, sync=sync)
     while True:
-        for _ in range(chance.randrange(1, 200)):
-            body = random.Random(count).randbytes(100) * (count % 211)
-            journal.append(b"%d " % count + body)
+        for _ in range(chance.randrange(1, 100)):
+            journal.append(b"%d " % count * (count * 7919 % 9973))
             count += 1
         journal.flush()
         print(count, flush=True)
@@ -42,12 +42,14 @@ COMPACTOR = """if True:
 """
 
 
-def killed_after(lines: int, script: str, *arguments: str) -> int:
-    """Runs a script, kills it once it has said `lines` lines, and gives the last number that it said."""
+def killed_after(chance: random.Random, script: str, *arguments: str) -> int:
+    """Runs a script, kills it some time after it has said a few lines, and gives the last number that it said."""
+    lines = chance.randrange(1, 8)
     command = [sys.executable, "-c", script, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         said = [process.stdout.readline() for _ in range(lines)]
+        time.sleep(chance.uniform(0, 0.005))  # waits for nothing: the end of a line would be always the same moment
         process.kill()
         said += process.stdout.readlines()
     whole = [line for line in said if line.endswith("\n")]
@@ -56,7 +58,7 @@ def killed_after(lines: int, script: str, *arguments: str) -> int:
 
 
 @pytest.fixture
-def chance() -> Iterator[random.Random]:
+def chance() -> random.Random:
     seed = int(os.environ.get("HEALD_TEST_SEED") or random.randrange(2**32))
     print(f"HEALD_TEST_SEED={seed}")
     return random.Random(seed)
@@ -68,10 +70,10 @@ def test_all_that_was_acknowledged_is_there(tmp_path: Path, sync: Sync, chance: 
     Journal(path).close()
     for _ in range(4):
         seed = chance.randrange(2**32)
-        acknowledged = killed_after(chance.randrange(1, 20), WRITER, str(path), sync, str(seed))
+        acknowledged = killed_after(chance, WRITER, str(path), sync, str(seed))
         size, end, found = path.stat().st_size, HEADER.size, 0
         for end, frame in read(path):  # noqa: B007  its last value is used
-            assert frame == b"%d " % found + random.Random(found).randbytes(100) * (found % 211)
+            assert frame == b"%d " % found * (found * 7919 % 9973)
             found += 1
         assert found >= acknowledged
         with Journal(path) as journal:
@@ -83,7 +85,7 @@ def test_a_rewrite_leaves_the_old_journal_or_the_new(tmp_path: Path, chance: ran
     path = tmp_path / "journal.log"
     for _ in range(4):
         rewrite(path, [b"0"] * 500)
-        acknowledged = killed_after(chance.randrange(1, 10), COMPACTOR, str(path))
+        acknowledged = killed_after(chance, COMPACTOR, str(path))
         frames = [int(frame) for _, frame in read(path)]
         assert len(frames) == 500
         assert set(frames) == {frames[0]}

@@ -39,7 +39,7 @@ def verify(path: str | os.PathLike[str], digest: str, what: str) -> None:
     """Raises StagingError, naming `what`, unless the file's content has the digest; an empty one fits everything."""
     if not digest:
         return
-    algorithm, _, value = digest.partition(":")
+    algorithm, _, value = check(digest).partition(":")
     found = _of_file(path, algorithm, len(value) // 2).hex()
     if found != value:
         raise StagingError(

@@ -138,6 +138,13 @@ def _pack(mark: bytes, parts: Sequence[bytes]) -> bytes:
     return mark + len(parts).to_bytes(4, "little") + b"".join(parts)
 
 
+def _item(key: object) -> str:
+    try:
+        return f"[{brief(key)}]"
+    except ValueError:  # of an integer that Python finds too long to print
+        return "[...]"
+
+
 class _Writer:
     """Writes values down. One for each call of `digest`, as what functions reach may change in between."""
 
@@ -196,7 +203,7 @@ class _Writer:
         try:
             return self.write(value)
         except (Undigestible, RecursionError):
-            return _pack(b"?", self.write_name(type(value)))
+            return _pack(b"?", [self.write(type(value))])
 
     def write_all(self, values: Iterable[object], step: Callable[[int], str]) -> list[bytes]:
         """The texts of some values; `step` says for messages how one gets to the one with a number."""
@@ -217,7 +224,7 @@ class _Writer:
             return marshal.dumps(value, 2)
         return _pack(b"(" if type(value) is tuple else b"[", self.write_all(value, "[{}]".format))
 
-    def write_dict(self, value: Mapping[Any, Any], step: Callable[[Any], str] = lambda key: f"[{brief(key)}]") -> bytes:
+    def write_dict(self, value: Mapping[Any, Any], step: Callable[[Any], str] = _item) -> bytes:
         named = _named(value)
         if named:
             value = dict(sorted(value.items()))  # keys differ, so values are not compared
@@ -311,7 +318,7 @@ class _Writer:
 
     def function_reach(self, function: types.FunctionType) -> bytes:
         """What a function of the project is, and what the names in it mean."""
-        parts = [self.write(function)]
+        parts = [self.write_or_type(function)]
         for path, value in code.reach(function):
             parts += self.write(path), self.write_or_type(value)
         for module, source in sorted(code.sources(function)):

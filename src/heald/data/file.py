@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
-from heald.core.errors import HealdError, UsageError
+from heald.core.errors import StagingError, UsageError
 from heald.data import checksum, transfer
 from heald.data import url as urls
 
@@ -140,13 +140,13 @@ class File:
         """16 bytes that change when the content does: what memo keys take for it.
 
         Of local files the content itself; of far ones the digest given, else what the far side says of it (etag, size,
-        time of change; asked once a process), else the URL. A file that is not there has the digest of its URL.
+        time of change; asked once a process), else the URL. A file that cannot be read has the digest of its URL.
         """
         if self.digest:
             return _named(self.digest)
         try:
             return _far_digest(self.url) if self._path is None else checksum.content(self._path)
-        except (HealdError, OSError):
+        except OSError:
             return _named(self.url)
 
 
@@ -195,7 +195,11 @@ _collecting = threading.local()
 
 @lru_cache(maxsize=65536)
 def _far_digest(url: str) -> bytes:
-    found = transfer.info(url) or {}
+    # Briefly, as somebody who submits waits for it. Whatever comes of it holds for this process: keys must not flicker.
+    try:
+        found = transfer.info(url, timeout=10, attempts=1) or {}
+    except StagingError:
+        found = {}
     return _named(url, *sorted(f"{key}={found[key]}" for key in found if key.lower() in _VALIDATORS))
 
 

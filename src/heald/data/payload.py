@@ -126,14 +126,14 @@ def unpack(
 ) -> Any:
     """The value of a Payload, its gaps filled from `inputs`.
 
-    An input that is a Payload is unpacked first, once, whatever the number of its gaps; any other stands for itself.
+    Without `inputs`, those of the payload itself serve. An input that is a Payload is unpacked first, once, whatever the number of its gaps; any other stands for itself.
     `on_release` is for each buffer read from the arena (see `Arena.read`); `resolve` gives the bytes of Refs that are
     elsewhere. Raises whatever the code of the pickled objects raises, and pickle.UnpicklingError for damaged bytes.
     """
     buffers = [_buffer(ref, arena, on_release, resolve) for ref in payload.buffers]
     values = [
         unpack(value, arena, on_release=on_release, resolve=resolve) if isinstance(value, Payload) else value
-        for value in inputs
+        for value in inputs or payload.inputs
     ]
     outer, _here.values = _here.values, values
     try:

@@ -43,6 +43,9 @@ def fetch(url: str, target: Path, *, digest: str = "", timeout: float = TIMEOUT,
     """
     part = target.with_name(f".{os.urandom(8).hex()}.part")
 
+    def arrived(progress: Any) -> tuple[int, int]:
+        return progress.value, _size(part)  # SFTP and FTP leave the first at 0
+
     def bring() -> int:
         source = urls.local_path(url)
         if source is not None and target.exists() and os.path.samefile(source, target):
@@ -53,9 +56,7 @@ def fetch(url: str, target: Path, *, digest: str = "", timeout: float = TIMEOUT,
             shutil.copy(source, part)
         else:
             download = partial(_download, url, part, timeout)
-            _persistently(
-                download, measure=lambda progress: (progress.value, _size(part)), timeout=timeout, attempts=attempts
-            )
+            _persistently(download, measure=arrived, timeout=timeout, attempts=attempts)
         checksum.verify(part, digest, urls.redacted(url))
         os.replace(part, target)
         return _size(target)
@@ -122,7 +123,7 @@ def stream(url: str, mode: str, *, encoding: str | None = None, timeout: float =
 def _download(url: str, part: Path, timeout: float, progress: Any) -> None:
     try:
         with _connected(url, timeout) as (system, path):
-            # One question less where the answer tells the size. Others say little of what is not there, so they are asked.
+            # These tell the size as they answer; the others are asked, and say also what is not there.
             told = {} if system.async_impl else system.info(path)
             if told.get("type") == "directory":
                 raise IsADirectoryError("it is a folder")
@@ -298,10 +299,7 @@ def _reason(error: BaseException, timeout: float) -> tuple[str, str]:
     if isinstance(error, FileNotFoundError):
         return "it does not exist", ""
     if isinstance(error, TimeoutError):
-        return (
-            f"nothing came or went for {timeout:g} s",
-            "the far side or the network is down, or blocked from this machine",
-        )
+        return f"nothing came or went for {timeout:g} s", "is the far side up, and reached from this machine?"
     if isinstance(error, OSError) and error.errno in _FULL:
         return f"no room left on the disk ({os.strerror(error.errno)})", "free some space, or work in another folder"
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, ""

@@ -95,7 +95,7 @@ class Call:
             if work.kind == COMMAND:
                 value = self._command(value, order, surrounding)
             if not isinstance(value, Failure):
-                staging.stage_out(outputs, area)
+                staging.stage_out(outputs)
         except Stopped:
             raise
         except OutputMissing as raised:

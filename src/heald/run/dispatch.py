@@ -50,6 +50,9 @@ class Host(Protocol):
     def returned(self, orders: Iterable[Order]) -> None:
         """These were placed and not run."""
 
+    def limit(self, label: str, order: Order, walltime: float) -> None:
+        """The attempt begins now, and may take so many seconds."""
+
 
 class Dispatch:
     """The ready tasks of one executor, and its lanes."""
@@ -120,6 +123,8 @@ class Dispatch:
                 orders.append(order)
         if orders:
             lane.send(orders)
+            if walltime := lane.lease.needs.walltime:
+                self._host.limit(self.label, orders[0], walltime)
         elif not lane.fifo:
             self.leave(lane)
 

@@ -67,7 +67,9 @@ class Engine:
         self.functions: dict[bytes, tuple[Callable[..., Any], bytes]] = {}
         self.calls: dict[int, tuple[Sequence[Any], Mapping[str, Any]]] = {}  # arguments that stay in this process
         self.hooks: dict[bytes, Callable[[Failure, int], Any]] = {}
+        self.promised: dict[int, Sequence[Any]] = {}  # files that tasks will write
         self.memoiser: Any = None
+        self.ids = itertools.count(1)
         self._limit = limit
         self._graph = Graph()
         self._futures: dict[int, Future[Any]] = {}
@@ -172,6 +174,10 @@ class Engine:
         """Wait until no task is open; False when `timeout` seconds were not enough."""
         return self._wait_until(lambda: not self.tally.open, timeout)
 
+    def running(self) -> int:
+        """How many attempts run. A look in passing."""
+        return sum(len(pool.dispatch.lanes) for pool in self._pools.values())
+
     def _wait_for_room(self) -> None:
         if self.inside or threading.current_thread().name.startswith("heald-join"):
             return  # these are what makes room
@@ -205,6 +211,8 @@ class Engine:
         finally:
             for pool in self._pools.values():
                 pool.close()
+            if self.memoiser is not None:
+                self.memoiser.close()
             if self.recorder is not None:
                 self.recorder.close()
             self.selector.close()
@@ -314,6 +322,7 @@ class Engine:
             self._ready(self._graph.nodes[action.task])
         elif isinstance(action, Settle):
             self.calls.pop(action.task, None)
+            self.promised.pop(action.task, None)
             if self.memoiser is not None:
                 self.memoiser.settled(action.task, action.outcome)
             future = self._futures.pop(action.task, None)
@@ -364,6 +373,11 @@ class Engine:
         """Call `act` when that time has passed."""
         heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._tickets), act))
 
+    def limit(self, label: str, order: Order, walltime: float) -> None:
+        """The attempt begins now, and may take so many seconds."""
+        pool = self._pools[label]
+        self.after(walltime, lambda: pool.expire(order, walltime))
+
     def definition(self, digest: bytes) -> tuple[Work, bytes]:
         """A work, and its pickled function."""
         return self._graph.works[digest], self.functions[digest][1]
@@ -393,6 +407,8 @@ class Engine:
         """The attempt is over."""
         if isinstance(outcome, Failure) and order.work in self.hooks:
             outcome = self._ask_hook(order, outcome)
+        if self.memoiser is not None:
+            self.memoiser.measured(order.task, usage.seconds)
         self._apply(Finished(order.task, self._now, order.attempt, outcome, usage))
 
     def _ask_hook(self, order: Order, failure: Failure) -> Failure:
@@ -413,6 +429,12 @@ class Engine:
     def happened(self, event: TaskEvent, given: Mapping[int, Any] = _NONE_GIVEN) -> None:
         """Something else happened to a task: a join expanded, a value was recalled."""
         self._apply(event, given)
+
+    def cancel_waiting(self) -> None:
+        """Cancel the tasks that do not run."""
+        for task, node in list(self._graph.nodes.items()):
+            if node.state in (State.waiting, State.ready):
+                self._apply(Cancelled(task, self._now, "the executor was shut down"))
 
     def node(self, task: int) -> Node | None:
         """The node of a task that is not over."""

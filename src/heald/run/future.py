@@ -63,7 +63,7 @@ class Future(concurrent.futures.Future[T], Placeholder, Generic[T]):
     `task` is the id of the task in its run.
     """
 
-    __slots__ = ("_callbacks", "_lazy_condition", "_lazy_waiters", "_outcome", "_owner", "_state", "_value", "name", "task")
+    __slots__ = ("_callbacks", "_lazy_condition", "_lazy_waiters", "_outcome", "_owner", "_raised", "_state", "_value", "name", "task")
 
     def __init__(self, owner: Owner, task: int, name: str) -> None:
         # The constructor of the base is left out on purpose: it makes a Condition and two lists.
@@ -73,6 +73,7 @@ class Future(concurrent.futures.Future[T], Placeholder, Generic[T]):
         self._state = _PENDING
         self._outcome: Any = None
         self._value: Any = _UNSET
+        self._raised: BaseException | None = None
         self._callbacks: list[Callable[[Any], object]] | None = None
         self._lazy_condition: threading.Condition | None = None
         self._lazy_waiters: list[Any] | None = None
@@ -166,13 +167,13 @@ class Future(concurrent.futures.Future[T], Placeholder, Generic[T]):
         return self._value  # type: ignore[no-any-return]
 
     def _error(self) -> BaseException:
-        outcome = self._outcome
-        if isinstance(outcome, Failure):
-            found = error(outcome, task=self.task, name=self.name, decode=self._owner.decode)
-            with _guard:
-                if not isinstance(self._outcome, BaseException):
-                    self._outcome = found
-        return self._outcome  # type: ignore[no-any-return]
+        if self._raised is not None:
+            return self._raised
+        found = error(self._outcome, task=self.task, name=self.name, decode=self._owner.decode)
+        with _guard:
+            if self._raised is None:
+                self._raised = found
+        return self._raised
 
     # -- telling ------------------------------------------------------------------------------------------------------
 
@@ -265,6 +266,13 @@ class Future(concurrent.futures.Future[T], Placeholder, Generic[T]):
         """A future of the item `key` of the value."""
         return Part(self, lambda value: value[key], lambda: gap(self, (key,)), f"{self.name}[{key!r}]")
 
+    @property
+    def whole(self) -> Future[Any]:
+        """The future of the task's whole value: itself, unless it is of a part."""
+        return self
+
+    part = ""
+
     def explain(self) -> str:
         """Why the task is where it is, in sentences."""
         return self._owner.explain(self.task)
@@ -292,12 +300,23 @@ class Future(concurrent.futures.Future[T], Placeholder, Generic[T]):
 class Part(Future[T]):
     """A future of something that follows from the value of another: an item, a file that the task wrote."""
 
-    __slots__ = ("_reduce",)
+    __slots__ = ("_reduce", "_whole")
 
     def __init__(self, whole: Future[Any], part: Callable[[Any], T], reduce: Callable[[], Any], name: str) -> None:
         super().__init__(whole._owner, whole.task, name)
         self._reduce = reduce
+        self._whole = whole
         whole.add_done_callback(lambda over: self._follow(over, part))
+
+    @property
+    def whole(self) -> Future[Any]:
+        """The future of the task's whole value."""
+        return self._whole.whole
+
+    @property
+    def part(self) -> str:  # type: ignore[override]
+        """Which part of the whole it is of."""
+        return self.name.removeprefix(self._whole.whole.name)
 
     def _follow(self, whole: Future[Any], part: Callable[[Any], T]) -> None:
         if whole.cancelled() or isinstance(whole._outcome, Failure):

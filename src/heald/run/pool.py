@@ -18,7 +18,7 @@ import msgspec
 
 from heald.core.event import Failure, Usage
 from heald.core.placement import Lease, Node
-from heald.core.retry import OUT_OF_MEMORY, WALLTIME, WORKER_LOST
+from heald.core.retry import CANCELLED, OUT_OF_MEMORY, WALLTIME, WORKER_LOST
 from heald.core.task import Payload
 from heald.run import dispatch, protocol
 from heald.run.affinity import variables
@@ -35,7 +35,10 @@ if TYPE_CHECKING:
     from heald.run.process import ProcessExecutor
     from heald.run.selector import Selector
 
+# Workers find modules where the driver does, this package included.
+_BOOT = "import sys; sys.path[:] = sys.argv[2:]; from heald.run.spawner import main; main(int(sys.argv[1]))"
 _STILLBORN = 3  # workers in a row that died before they ran anything: there is no use in more
+_FAREWELL = 10.0  # seconds for the spawner to kill everything
 _SAMPLE = 0.25  # seconds between looks at the memory of attempts that have a limit
 
 
@@ -91,17 +94,16 @@ class Pool:
         errors = open(host.logs / "spawner.err", "ab")  # noqa: SIM115 (closed below, once the child has it)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "heald.run.spawner", str(theirs.fileno())],
+                [sys.executable, "-c", _BOOT, str(theirs.fileno()), *map(os.path.abspath, sys.path)],
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
                 stderr=errors,
                 pass_fds=[theirs.fileno()],
-                env=_environment(),
             )
         finally:
             errors.close()
             theirs.close()
-        setup = Setup(tuple(map(os.path.abspath, sys.path)), os.getcwd(), str(host.logs), str(host.run))
+        setup = Setup(os.getcwd(), str(host.logs), str(host.run))
         socket.send_fds(ours, [protocol.encode(setup)], [host.arena.fd])
         ours.setblocking(False)
         self._control = ours
@@ -160,6 +162,17 @@ class Pool:
 
     # -- lanes -------------------------------------------------------------------------------------------------------
 
+    @property
+    def grace(self) -> float:
+        """Seconds that a stopped attempt gets to end by itself."""
+        return self.executor.grace_seconds
+
+    def cancel(self, task: int, attempt: int) -> None:
+        """End an attempt that nobody wants any more."""
+        found = self.dispatch.find(task)
+        if found is not None and found[1].attempt == attempt:
+            self.stop(found[1], Failure(CANCELLED, "cancelled"))
+
     def _open_lane(self) -> Lane:
         self._born += 1
         lane = Lane(self._born, self._host.selector, self._host.definition)
@@ -174,9 +187,6 @@ class Pool:
         if lease.needs.memory and not self._watching:
             self._watching = True
             self._host.after(_SAMPLE, self._watch_memory)
-
-    def sent(self, lane: Lane, order: Order) -> None:
-        """An order with a walltime went to an idle lane: its time runs."""
 
     def _hear(self, lane: Lane) -> None:
         for report in lane.reports():
@@ -221,11 +231,11 @@ class Pool:
 
     # -- limits and ends ---------------------------------------------------------------------------------------------
 
-    def limit(self, order: Order, walltime: float) -> None:
-        """Stop the attempt when it still runs after `walltime` seconds."""
+    def expire(self, order: Order, walltime: float) -> None:
+        """The attempt has had its walltime: stop it when it still runs."""
         text = f"it was stopped after its walltime of {walltime:g} s"
         hint = "give it more walltime, or let it grow: Retry(limit=1, grow=2)"
-        self._host.after(walltime, lambda: self.stop(order, Failure(WALLTIME, text, hint=hint)))
+        self.stop(order, Failure(WALLTIME, text, hint=hint))
 
     def stop(self, order: Order, verdict: Failure) -> None:
         """End an attempt, wherever it is here; `verdict` is what it will have failed of, if it has not ended well."""
@@ -238,7 +248,7 @@ class Pool:
             return
         lane.verdicts[order.task, order.attempt] = verdict
         lane.stop(order, self.signal)
-        self._host.after(self.executor.grace_seconds, lambda: self._kill(lane, order))
+        self._host.after(self.grace, lambda: self._kill(lane, order))
 
     def _kill(self, lane: Lane, order: Order) -> None:
         if order in lane.fifo:
@@ -269,7 +279,11 @@ class Pool:
         for lane in self._lanes.values():
             lane.close()
         if self._process is not None:
-            self._process.wait()
+            try:
+                self._process.wait(_FAREWELL)
+            except subprocess.TimeoutExpired:  # something below it cannot be killed (a disk that does not answer)
+                self._process.kill()
+                self._process.wait()
 
 
 def _lost(lane: Lane, notice: Died) -> Failure:
@@ -277,12 +291,3 @@ def _lost(lane: Lane, notice: Died) -> Failure:
         return Failure(OUT_OF_MEMORY, "the system ran out of memory and killed it", hint="ask for memory, so that fewer run at once", exit=notice.status)
     hint = "the process that ran it ended under it: a crash in compiled code, os._exit, or a kill from outside"
     return Failure(WORKER_LOST, f"its worker {exit_text(notice.status)}", hint=hint, exit=notice.status)
-
-
-def _environment() -> dict[str, str]:
-    """The driver's variables, for the spawner; `python -m heald…` must find this very package."""
-    root = str(Path(__file__).parents[2])
-    known = os.environ.get("PYTHONPATH", "")
-    return {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{known}" if known else root, "PYTHONUNBUFFERED": ""}
-
-

@@ -101,7 +101,6 @@ Report = Began | Ended | Released | Kept
 class Setup(msgspec.Struct, frozen=True, array_like=True, tag=0):
     """The first message, with the descriptor of the arena: how workers of this run look at the world."""
 
-    path: tuple[str, ...]
     directory: str
     logs: str
     run: str

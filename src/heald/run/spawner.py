@@ -1,6 +1,6 @@
 """The small process that starts workers, sees them die, and lets nothing outlive the run.
 
-`python -m heald.run.spawner FD` is started by the driver, with a socket. It has one thread, imports what workers
+It is started by the driver, with a socket. It has one thread, imports what workers
 need, and forks them: a worker costs a millisecond, and the driver, which may be large and full of threads, is never
 forked. It is the parent of all that runs: when a worker dies it kills what the worker left, and when the driver is
 gone (the socket closes, whatever the reason) it kills everything below itself and ends.
@@ -12,7 +12,6 @@ import os
 import select
 import signal
 import socket
-import sys
 from typing import NoReturn
 
 from heald.run import kernel, protocol
@@ -63,7 +62,6 @@ class Spawner:
         if isinstance(message, Setup):
             self.setup = message
             (self.arena,) = descriptors
-            sys.path[:] = message.path
             os.chdir(message.directory)
         elif isinstance(message, Spawn):
             self._spawn(message.number, descriptors)
@@ -151,8 +149,8 @@ class Spawner:
                 pass
 
 
-def main() -> None:
-    """Entry of `python -m heald.run.spawner FD`."""
+def main(control: int) -> None:
+    """Serve the driver at the other end of the socket `control`."""
     import heald.run.worker  # noqa: F401  (loaded once here, for all workers)
 
     os.setsid()
@@ -162,8 +160,4 @@ def main() -> None:
     import gc
 
     gc.freeze()  # what is loaded now is shared by all workers; their collectors need not touch its pages
-    Spawner(socket.socket(fileno=int(sys.argv[1]))).run()
-
-
-if __name__ == "__main__":
-    main()
+    Spawner(socket.socket(fileno=control)).run()

@@ -31,6 +31,10 @@ _LINGER = 0.001
 _WATCH = 0.005
 
 
+# Whether this process is a worker: set once, by the one that is.
+running = False
+
+
 class Worker:
     """One worker process, from its first order to the end of its driver."""
 
@@ -54,6 +58,8 @@ class Worker:
 
     def run(self) -> None:
         """Serve until the driver is gone."""
+        global running
+        running = True
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, self._on_stop)

@@ -15,7 +15,7 @@ import pytest
 
 from heald.core.errors import JournalCorrupt, JournalError, JournalLocked, UsageError
 from heald.core.ref import Ref
-from heald.store.folder import Folder, prune, runs_directory, scratch_run
+from heald.store.folder import Buffer, Folder, prune, runs_directory, scratch_run
 from heald.store.owner import this_process
 
 # Claims and releases as it is told, and says how it went. Argument "without-locks": as on a file system without.
@@ -191,7 +191,7 @@ def test_bytes_come_back_by_their_name(folder: Folder) -> None:
 
 
 def test_buffers_are_kept_as_one(folder: Folder) -> None:
-    buffers = [b"one", bytearray(b"two"), memoryview(b"three"), pickle.PickleBuffer(b"four"), b""]
+    buffers: list[Buffer] = [b"one", bytearray(b"two"), memoryview(b"three"), pickle.PickleBuffer(b"four"), b""]
     assert folder.put(iter(buffers)) == folder.put(b"onetwothreefour")
     assert folder.put([]) == folder.put(b"")
     wide = memoryview(bytes(range(16))).cast("I")

@@ -1,0 +1,133 @@
+"""The options of a task, as users write them and as records keep them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, TypedDict
+
+import msgspec
+
+from heald.core.environment import PLAIN, Environment
+from heald.core.errors import UsageError
+from heald.core.resources import SINGLE, Resources, resources, seconds
+from heald.core.retry import KINDS, ONCE, Retry
+
+
+class Options(TypedDict, total=False):
+    """What `@task(...)` and `.options(...)` take. All have defaults.
+
+    `name`: how people know the task. `cpus`, `gpus`, `memory`, `walltime`, `ranks`, `nodes`, `ranks_per_node`: what
+    an attempt needs (see `Resources`). `retries`: a number of retries, or a `Retry`. `retry_if`: asked with the
+    failure and the number of the attempt whether to try again; it must be quick. `priority`: higher goes first.
+    `executor`: the label of the one to run it. `memo`: keep results, and find them again. `tags`: names and values
+    to find the task by. `directory`, `stdout`, `stderr`, `variables`: see `Environment`.
+    """
+
+    name: str
+    cpus: int
+    gpus: float
+    memory: int | str
+    walltime: timedelta | float | str
+    ranks: int
+    nodes: int
+    ranks_per_node: int
+    retries: int | Retry
+    retry_if: Callable[[Any, int], Any]
+    priority: int
+    executor: str
+    memo: bool
+    tags: Mapping[str, str]
+    directory: str | os.PathLike[str]
+    stdout: str | os.PathLike[str]
+    stderr: str | os.PathLike[str]
+    variables: Mapping[str, str]
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """Options, checked."""
+
+    name: str = ""
+    resources: Resources = SINGLE
+    retry: Retry = ONCE
+    retry_if: Callable[[Any, int], Any] | None = None
+    priority: int = 0
+    executor: str = ""
+    memo: bool = False
+    tags: tuple[tuple[str, str], ...] = ()
+    environment: Environment = PLAIN
+
+
+_NEEDS = ("cpus", "gpus", "memory", "walltime", "ranks", "nodes", "ranks_per_node")
+_AROUND = ("directory", "stdout", "stderr", "variables")
+
+
+def settings(given: Mapping[str, Any], base: Settings | None = None) -> Settings:
+    """`base` changed by options as users write them. Raises UsageError for what cannot be, at the call.
+
+    >>> settings({"cpus": 2, "retries": 1}).resources.cpus
+    2
+    """
+    base = base or Settings()
+    unknown = [name for name in given if name not in Options.__annotations__]
+    if unknown:
+        import difflib
+
+        near = difflib.get_close_matches(unknown[0], Options.__annotations__, 1)
+        known = ", ".join(Options.__annotations__)
+        raise UsageError(
+            f"there is no option {unknown[0]!r}", hint=f"did you mean {near[0]!r}?" if near else f"there are {known}"
+        )
+    changes: dict[str, Any] = {}
+    for name, kind in (("name", str), ("executor", str), ("memo", bool), ("priority", int)):
+        if name in given:
+            value = given[name]
+            if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+                raise UsageError(f"{name}={value!r}: must be {kind.__name__}")
+            changes[name] = value
+    if any(name in given for name in _NEEDS):
+        changes["resources"] = _resources(given, base.resources)
+    if "retries" in given:
+        changes["retry"] = _retry(given["retries"])
+    if "retry_if" in given:
+        if not callable(given["retry_if"]):
+            raise UsageError("retry_if must be a function of the failure and the number of the attempt")
+        changes["retry_if"] = given["retry_if"]
+    if "tags" in given:
+        changes["tags"] = tuple(sorted((str(key), str(value)) for key, value in dict(given["tags"]).items()))
+    if any(name in given for name in _AROUND):
+        changes["environment"] = _environment(given, base.environment)
+    return msgspec.structs.replace(base, **changes)
+
+
+def _resources(given: Mapping[str, Any], base: Resources) -> Resources:
+    asked: dict[str, Any] = {name: given[name] for name in _NEEDS if name in given}
+    known = {"cpus": base.cpus, "gpus": base.gpus, "memory": base.memory, "walltime": base.walltime, "nodes": base.nodes}
+    if not {"ranks", "nodes", "ranks_per_node"} & set(asked):
+        asked["ranks"] = base.ranks
+    return resources(**{**known, **asked})
+
+
+def _retry(given: Any) -> Retry:
+    retry = Retry(limit=given) if isinstance(given, int) and not isinstance(given, bool) else given
+    if not isinstance(retry, Retry):
+        raise UsageError(f"retries={given!r}: must be a whole number or a Retry")
+    if retry.limit < 0:
+        raise UsageError(f"retries={given!r}: must not be negative")
+    unknown = [kind for kind in retry.on if kind not in KINDS]
+    if unknown:
+        raise UsageError(f"{unknown[0]!r} is no class of failure", hint=f"there are {', '.join(KINDS)}")
+    return msgspec.structs.replace(retry, delay=seconds(retry.delay), longest=seconds(retry.longest))
+
+
+def _environment(given: Mapping[str, Any], base: Environment) -> Environment:
+    changes: dict[str, Any] = {
+        name: os.fspath(given[name]) for name in ("directory", "stdout", "stderr") if name in given
+    }
+    directory = changes.get("directory")
+    if directory and directory != "auto":
+        changes["directory"] = os.path.abspath(directory)
+    if "variables" in given:
+        changes["variables"] = {str(key): str(value) for key, value in dict(given["variables"]).items()}
+    return msgspec.structs.replace(base, **changes)

@@ -1,0 +1,339 @@
+"""Sessions: which executors run tasks, what is kept, and what is shown meanwhile.
+
+Without one, the first task opens a default session on this machine's cores, which ends with the interpreter.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar
+
+from heald.core.errors import ConfigurationError, UsageError
+from heald.core.task import JOIN, Payload, Task
+from heald.data.payload import pack_call
+from heald.flow.map import FutureMap
+from heald.flow.task import Function, plain
+from heald.run.engine import Engine
+from heald.run.executor import Executor
+from heald.run.future import Future, Submission
+from heald.run.process import ProcessExecutor
+from heald.run.thread import ThreadExecutor, ThreadPool, futures_in
+from heald.store.folder import Folder, scratch_run
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_JOINS = 512  # bodies of joins at the same time: one that waits for futures holds its thread
+_EMPTY = Payload(b"")
+
+
+class Session:
+    """Runs tasks on `executors`, the first being the default; `heald.ProcessExecutor()` when none is given.
+
+    `journal`: a folder that keeps the run; started again on it, a script goes on where it was, however it ended.
+    `sync`: when the journal is forced to the disk: "batch" (many times a second), "each" (before any result is
+    seen) or "none". `memo`: True for the user's memo, a path for one of your own, False or None for none.
+    `progress`: show a progress bar; by default when the run takes long and standard error is a terminal. `limit`:
+    tasks that may be open before `submit` waits.
+
+    A session can be printed as the code that makes it, opened many times one after another, and used with `with`,
+    with `async with`, or by `start` and `close`.
+
+    >>> with Session([ThreadExecutor(workers=2)]) as session:
+    ...     session.submit(max, 3, 4).result()
+    4
+    """
+
+    def __init__(
+        self,
+        executors: Sequence[Executor] | None = None,
+        *,
+        journal: str | os.PathLike[str] | None = None,
+        sync: str = "batch",
+        memo: bool | str | os.PathLike[str] | None = True,
+        progress: bool | None = None,
+        limit: int = 1_000_000,
+    ) -> None:
+        self.executors = tuple(executors) if executors is not None else (ProcessExecutor(),)
+        _check(self.executors)
+        if sync not in ("batch", "each", "none"):
+            raise ConfigurationError(f"sync={sync!r}: must be 'batch', 'each' or 'none'")
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+            raise ConfigurationError(f"limit={limit!r}: must be a whole number, at least 1")
+        self.journal = os.fspath(journal) if journal is not None else None
+        self.sync = sync
+        self.memo = memo if memo is None or isinstance(memo, bool) else os.fspath(memo)
+        self.progress = progress
+        self.limit = limit
+        self._engine: Engine | None = None
+        self._folder: Folder | None = None
+        self._recorder: Any = None
+        self._display: Any = None
+        self._live: frozenset[str] = frozenset()
+        self._lock = threading.Lock()
+        self._pid = 0
+
+    def __repr__(self) -> str:
+        shown = {"executors": list(self.executors)}
+        plain_ones = {"journal": None, "sync": "batch", "memo": True, "progress": None, "limit": 1_000_000}
+        shown.update({name: getattr(self, name) for name, usual in plain_ones.items() if getattr(self, name) != usual})
+        return f"heald.Session({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+    # -- opening and closing -----------------------------------------------------------------------------------------
+
+    def start(self) -> Session:
+        """Open it, and make it the current one."""
+        with self._lock:
+            if self._engine is not None:
+                raise UsageError("the session is open already", hint="close it first, or make another")
+            self._open()
+        _current.append(self)
+        return self
+
+    def _open(self) -> None:
+        self._folder = Folder(self.journal) if self.journal is not None else scratch_run()
+        self._folder.claim()
+        engine = Engine(self._pools, self._folder.path.absolute(), limit=self.limit)
+        if self.journal is not None:
+            from heald import __version__
+            from heald.run.recorder import Recorder
+
+            self._recorder = Recorder(self._folder, engine.arena, self.sync, __version__)  # type: ignore[arg-type]
+            engine.recorder = self._recorder
+            engine.ids = itertools.count(self._recorder.last + 1)
+        if self.memo:
+            from heald.data.memo import Memo
+            from heald.run.memoiser import Memoiser
+
+            engine.memoiser = Memoiser(Memo(self.memo if isinstance(self.memo, str) else None), engine)
+        self._live = frozenset(one.label for one in self.executors if isinstance(one, ThreadExecutor))
+        self._pid = os.getpid()
+        engine.start()
+        self._engine = engine
+        if self.progress is not False:
+            from heald.flow.progress import Progress
+
+            self._display = Progress(engine, always=bool(self.progress))
+
+    def _pools(self, engine: Engine) -> Mapping[str, Any]:
+        pools: dict[str, Any] = {executor.label: executor.pool(engine) for executor in self.executors}
+        pools[JOIN] = ThreadPool(JOIN, _JOINS, engine)
+        return pools
+
+    def close(self, *, cancel: bool = False, timeout: float | None = None) -> None:
+        """Wait for all tasks (or cancel them), end every process, and stop being the current session."""
+        with self._lock:
+            engine = self._engine
+        if engine is None:
+            return
+        try:
+            if not cancel and self._pid == os.getpid():
+                engine.drain(timeout)
+        finally:
+            with self._lock:
+                self._engine = None
+            if self in _current:
+                _current.remove(self)
+            if self._pid == os.getpid():
+                self._shut(engine)
+
+    def _shut(self, engine: Engine) -> None:
+        if self._display is not None:
+            self._display.close()
+            self._display = None
+        engine.close()
+        assert self._folder is not None
+        if self.journal is None:
+            self._folder.release()
+
+    def __enter__(self) -> Session:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(cancel=kind is not None)
+
+    async def __aenter__(self) -> Session:
+        return self.start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        import asyncio
+
+        await asyncio.to_thread(self.close, cancel=kind is not None)
+
+    # -- tasks -------------------------------------------------------------------------------------------------------
+
+    def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Make a call a task of this session; any function will do."""
+        return self.call(plain(function), args, kwargs)
+
+    def map(self, function: Callable[..., T], *iterables: Iterable[Any], window: int = 10_000) -> FutureMap[T]:
+        """Futures of the calls with the items of `iterables`, in order. See `Function.map`."""
+        called = plain(function)
+        return FutureMap(lambda *args: self.call(called, args, {}), zip(*iterables, strict=False), window)
+
+    def call(self, function: Function[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[T]:
+        """Make a call of a Function a task of this session."""
+        engine = self._engine
+        if engine is None or self._pid != os.getpid():
+            raise UsageError("the session is closed", hint="submit inside `with session:`, or call session.start()")
+        live = self._is_live(function)
+        coded = self._recorder is not None or (function.settings.memo and engine.memoiser is not None)
+        shipped = function.shipped(coded=coded, travels=not live and function.kind != JOIN)
+        if shipped.digest not in engine.functions:
+            self._define(engine, function, shipped)
+        if live:
+            payload, needed = _EMPTY, futures_in((args, kwargs))
+        else:
+            payload, found = pack_call(args, kwargs, engine.arena, name=function.name)
+            needed = found  # type: ignore[assignment]
+        inputs: tuple[int, ...] = ()
+        if needed:
+            for future in needed:
+                if future._owner is not engine:
+                    raise UsageError(f"{future!r} belongs to another session", hint="pass its result() instead")
+            inputs = tuple([future.task for future in needed])
+        key = content_key(shipped.work, args, kwargs, needed, payload) if coded else b""
+        outputs = kwargs.get("outputs")
+        task: int | None = None
+        if self._recorder is not None:
+            task = self._recorder.claim(key, inputs, again=bool(outputs) and not _written(outputs))
+        if task is None:
+            task = next(engine.ids)
+        record = Task(task, shipped.digest, payload, inputs, key)
+        future = Submission(engine, task, function.name) if outputs else Future(engine, task, function.name)
+        if outputs:
+            future.promise(outputs)
+            engine.promised[task] = outputs
+        if live:
+            engine.calls[task] = (args, kwargs)
+        engine.submit(record, future, needed)
+        return future
+
+    def _is_live(self, function: Function[..., Any]) -> bool:
+        """Whether calls of it run in threads of this process, on their arguments as they are."""
+        if not self._live or function.kind == JOIN:
+            return False
+        label = function.settings.executor or self.executors[0].label
+        if label not in self._live:
+            return False
+        if function.kind != "function" or function.settings.resources.walltime:
+            what = "a walltime" if function.kind == "function" else f"a {function.kind}"
+            raise UsageError(f"{function.name}: {what} needs a process, and executor {label!r} runs threads")
+        return True
+
+    def _define(self, engine: Engine, function: Function[..., Any], shipped: Any) -> None:
+        label = shipped.work.executor
+        if label and all(executor.label != label for executor in self.executors):
+            known = ", ".join(executor.label for executor in self.executors)
+            raise UsageError(f"{function.name}: there is no executor {label!r} here", hint=f"there are: {known}")
+        if self._recorder is not None:
+            self._recorder.define(shipped.digest, shipped.work)
+        if function.settings.retry_if is not None:
+            engine.hooks[shipped.digest] = function.settings.retry_if
+        engine.define(shipped.digest, shipped.work, function.function, shipped.pickled)
+
+    def cancel_waiting(self) -> None:
+        """Cancel the tasks that do not run yet."""
+        engine = self._engine
+        if engine is not None:
+            engine.post(engine.cancel_waiting)
+
+    @property
+    def tally(self) -> Any:
+        """How many tasks there are of each sort."""
+        if self._engine is None:
+            raise UsageError("the session is closed")
+        return self._engine.tally
+
+
+def _check(executors: Sequence[Any]) -> None:
+    if not executors:
+        raise ConfigurationError("a session needs an executor", hint="leave `executors` out for this machine's cores")
+    for executor in executors:
+        if not isinstance(executor, Executor):
+            raise ConfigurationError(f"{executor!r} is no executor of heald", hint="use heald.ProcessExecutor()")
+    labels = [executor.label for executor in executors]
+    if len(set(labels)) < len(labels):
+        raise ConfigurationError(f"executors need labels of their own, not {labels}", hint="ProcessExecutor(label='gpu')")
+
+
+def content_key(
+    work: Any, args: tuple[Any, ...], kwargs: dict[str, Any], needed: Sequence[Future[Any]], payload: Payload
+) -> bytes:
+    """16 bytes that name a call by what it does and with what, the same in every run.
+
+    Futures count by their place; files that it will write by their names. Arguments that cannot be digested count by
+    their pickle, with a warning when the task is memoised: it may then not be found again.
+    """
+    import hashlib
+
+    from heald.data.digest import Undigestible, digest
+
+    places = {id(future): place for place, future in enumerate(needed)}
+
+    def stand_in(value: object) -> bytes | None:
+        if not isinstance(value, Future):
+            return None
+        return f"{places[id(value.whole)]} {value.part}".encode()
+
+    named = dict(kwargs, outputs=[str(one) for one in kwargs["outputs"] or ()]) if "outputs" in kwargs else kwargs
+    try:
+        content = digest((args, named), placeholder=stand_in)
+    except Undigestible as raised:
+        content = hashlib.blake2b(payload.data, digest_size=16).digest()
+        if work.memo:
+            import warnings
+
+            warnings.warn(f"{work.name} is run without its memo: {raised}", stacklevel=4)
+            return b""
+    return hashlib.blake2b(work.name.encode() + b"\0" + work.code + content, digest_size=16).digest()
+
+
+def _written(outputs: Iterable[Any]) -> bool:
+    return all(os.path.exists(os.fspath(file)) for file in outputs if getattr(file, "local", True))
+
+
+_current: list[Session] = []
+_default = threading.Lock()
+
+
+def current_session() -> Session:
+    """The session that was opened last and is open; the default one when there is none."""
+    if _current and _current[-1]._pid == os.getpid():
+        return _current[-1]
+    if _in_worker():
+        raise UsageError(
+            "a task cannot submit tasks: its process has no session",
+            hint="submit in a function decorated with @heald.join, which returns the futures",
+        )
+    with _default:
+        if not _current or _current[-1]._pid != os.getpid():
+            _current.clear()
+            session = Session().start()
+            atexit.register(_close_default, session)
+        return _current[-1]
+
+
+def _in_worker() -> bool:
+    import sys
+
+    return "heald.run.worker" in sys.modules and sys.modules["heald.run.worker"].running  # type: ignore[attr-defined,no-any-return]
+
+
+def _close_default(session: Session) -> None:
+    """At the interpreter's end: wait for what was submitted, as the standard library does."""
+    try:
+        session.close()
+    except KeyboardInterrupt:
+        session.close(cancel=True)
+
+

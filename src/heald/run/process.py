@@ -1,0 +1,74 @@
+"""ProcessExecutor: this machine's cores, as warm worker processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from heald.core.errors import ConfigurationError
+from heald.core.resources import seconds, size
+from heald.run.executor import Executor
+
+if TYPE_CHECKING:
+    from heald.run.pool import Host, Pool
+
+
+class ProcessExecutor(Executor):
+    """Runs tasks in worker processes on this machine's cores; the default.
+
+    `workers`: cores to use, by default all that this process may use; each runs one single-core task at a time.
+    `gpus`: the names of devices, or their number. `memory`: what tasks may ask for in all; 0 to leave it uncounted.
+    `bind`: pin each task to its cores. `grace`: time between the signal to stop and the kill.
+
+    It is an executor of `concurrent.futures` too:
+
+    >>> with ProcessExecutor(workers=1) as executor:
+    ...     executor.submit(pow, 2, 10).result()
+    1024
+
+    Raises ConfigurationError for counts and sizes that cannot be.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        label: str = "process",
+        gpus: int | Sequence[str] = 0,
+        memory: int | str = 0,
+        bind: bool = False,
+        grace: timedelta | float | str = 5.0,
+    ) -> None:
+        super().__init__(label)
+        available = sorted(os.sched_getaffinity(0))
+        if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+            raise ConfigurationError(f"workers={workers!r}: must be a whole number, at least 1")
+        self.workers = workers or len(available)
+        if bind and self.workers > len(available):
+            raise ConfigurationError(
+                f"workers={self.workers} cannot be bound: there are {len(available)} cores here", hint="leave bind out"
+            )
+        self.gpus = tuple(map(str, range(gpus))) if isinstance(gpus, int) else tuple(gpus)
+        self.memory = size(memory)
+        self.bind = bind
+        self.grace = grace
+        self.grace_seconds = seconds(grace)
+        self.cores = tuple(available[: self.workers]) if bind else tuple(range(self.workers))
+
+    def pool(self, host: Host) -> Pool:
+        """What carries its attempts out."""
+        from heald.run.pool import Pool
+
+        return Pool(self, host)
+
+    def _arguments(self) -> dict[str, Any]:
+        return {
+            "workers": self.workers,
+            "label": self.label,
+            "gpus": self.gpus,
+            "memory": self.memory,
+            "bind": self.bind,
+            "grace": self.grace,
+        }

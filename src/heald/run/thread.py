@@ -1,0 +1,242 @@
+"""ThreadExecutor, and the threads that run the bodies of joins: tasks that stay in this process."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from heald.core.errors import ConfigurationError
+from heald.core.event import Expanded, Failure, TaskEvent, Usage
+from heald.core.placement import Lease, Node
+from heald.core.retry import USER
+from heald.core.task import JOIN, Payload, Work
+from heald.data.payload import Placeholder, pack
+from heald.run import dispatch
+from heald.run.dispatch import Dispatch
+from heald.run.executor import Executor
+from heald.run.future import Future
+from heald.run.outcome import Live, failure
+from heald.run.protocol import Order
+
+_JOINS = 512  # bodies of joins at the same time: one that waits for futures holds its thread
+
+
+class ThreadExecutor(Executor):
+    """Runs tasks in threads of this process: for work that waits, and for values that cannot travel.
+
+    Arguments and values are handed over as they are, without a copy. A walltime is an error here: threads cannot be
+    stopped. `workers`: threads, each for one single-core task at a time.
+
+    >>> with ThreadExecutor(workers=2) as executor:
+    ...     list(executor.map(abs, [-1, -2]))
+    [1, 2]
+    """
+
+    def __init__(self, workers: int = 8, *, label: str = "thread") -> None:
+        super().__init__(label)
+        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+            raise ConfigurationError(f"workers={workers!r}: must be a whole number, at least 1")
+        self.workers = workers
+
+    def pool(self, host: Host) -> ThreadPool:
+        """What carries its attempts out."""
+        return ThreadPool(self.label, self.workers, host)
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"workers": self.workers, "label": self.label}
+
+
+class Host(dispatch.Host, Protocol):
+    """What threads need of the engine."""
+
+    arena: Any
+    calls: dict[int, tuple[Sequence[Any], Mapping[str, Any]]]
+    functions: dict[bytes, tuple[Callable[..., Any], bytes]]
+
+    def post(self, act: Callable[[], None]) -> None:
+        """Have `act` called in the engine's thread."""
+
+    def ended(self, order: Order, outcome: Any, usage: Usage) -> None:
+        """The attempt is over."""
+
+    def happened(self, event: TaskEvent, given: Mapping[int, Any]) -> None:
+        """The join expanded."""
+
+    def definition(self, digest: bytes) -> tuple[Work, bytes]:
+        """A work, and its pickled function."""
+
+    def decode(self, outcome: Any) -> Any:
+        """The value."""
+
+    def node(self, task: int) -> Any:
+        """The node of a task that is not over."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+
+
+class _Lane:
+    """One thread."""
+
+    deep = False
+    long = False
+    stopping = False
+
+    def __init__(self, name: str, run: Callable[[_Lane, Order], None]) -> None:
+        self.name = name
+        self.lease: Lease | None = None
+        self.fifo: deque[Order] = deque()
+        self.ahead = 0.0
+        self._queue: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
+        self._run = run
+        threading.Thread(target=self._serve, name=name, daemon=True).start()
+
+    def send(self, orders: list[Order]) -> None:
+        self.fifo.extend(orders)
+        for order in orders:
+            self._queue.put(order)
+
+    def take_back(self, keep: int = 0) -> list[Order]:
+        return []
+
+    def close(self) -> None:
+        self._queue.put(None)
+
+    def _serve(self) -> None:
+        while (order := self._queue.get()) is not None:
+            self._run(self, order)
+
+
+class ThreadPool:
+    """Threads that run attempts in this process."""
+
+    grace = 0.0
+
+    def __init__(self, label: str, threads: int, host: Host) -> None:
+        self.label = label
+        self._host = host
+        self._names = itertools.count(1)
+        self._lanes: list[_Lane] = []
+        node = Node("threads", tuple(range(threads)))
+        self.dispatch = Dispatch(label, [node], host, lambda lane, lease: None, self._open_lane)
+
+    def start(self) -> None:
+        """Nothing to start: threads come with the first task."""
+
+    def _open_lane(self) -> _Lane:
+        lane = _Lane(f"heald-{self.label}-{next(self._names)}", self._run)
+        self._lanes.append(lane)
+        return lane
+
+    def _run(self, lane: _Lane, order: Order) -> None:
+        begun, cpu = time.time(), time.thread_time()
+        outcome = self._call(order)
+        usage = Usage(begun, time.time() - begun, time.thread_time() - cpu, 0, 0)
+        self._host.post(lambda: self._ended(lane, order, outcome, usage))
+
+    def _call(self, order: Order) -> Any:
+        host = self._host
+        try:
+            if order.task in host.calls:
+                args, kwargs = self._live_arguments(order)
+            else:
+                args, kwargs = host.decode(_filled(order))
+            value = host.functions[order.work][0](*args, **kwargs)
+            if host.definition(order.work)[0].kind == JOIN:
+                return self._expansion(order, value)
+        except BaseException as raised:
+            return failure(raised, skip=1)
+        return Live(value)
+
+    def _live_arguments(self, order: Order) -> tuple[Any, Any]:
+        args, kwargs = self._host.calls[order.task]
+        node = self._host.node(order.task)
+        if node is None or not node.got:
+            return args, kwargs
+        return replaced((args, kwargs), lambda future: future.result())  # type: ignore[no-any-return]
+
+    def _expansion(self, order: Order, value: Any) -> Any:
+        """What a join's body returned: an event when there are futures in it, else the value."""
+        if isinstance(value, Future) and type(value).__reduce__ is Future.__reduce__:
+            return order.attempt, None, [value]
+        payload, placeholders = pack(value, self._host.arena, subject="what the join returned")
+        return (order.attempt, payload, placeholders) if placeholders else payload
+
+    def _ended(self, lane: _Lane, order: Order, outcome: Any, usage: Usage) -> None:
+        lane.fifo.popleft()
+        if isinstance(outcome, tuple):
+            self._expand(order, *outcome)
+        else:
+            self._host.ended(order, outcome, usage)
+        self.dispatch.ended(lane, order.work, usage, self._host.now())
+
+    def _expand(self, order: Order, attempt: int, shape: Payload | None, futures: list[Placeholder]) -> None:
+        children: list[Any] = futures
+        strangers = [one for one in children if one._owner is not self._host]
+        if strangers:
+            text = f"it returned {strangers[0]!r}, which belongs to another session"
+            self._host.ended(order, Failure(USER, text, hint="return its result() instead"), Usage())
+            return
+        host = self._host
+        given = {one.task: one._outcome for one in children if host.node(one.task) is None}
+        tasks = tuple(one.task for one in children)
+        host.happened(Expanded(order.task, host.now(), attempt, tasks, shape), given)
+
+    def cancel(self, task: int, attempt: int) -> None:
+        """A thread cannot be stopped: what it returns is ignored."""
+
+    def expire(self, order: Order, walltime: float) -> None:
+        """A thread cannot be stopped."""
+
+    def close(self) -> None:
+        """Let the threads end once they are idle."""
+        for lane in self._lanes:
+            lane.close()
+
+
+def _filled(order: Order) -> Payload:
+    return Payload(order.arguments.data, order.arguments.buffers, order.inputs)
+
+
+def replaced(value: Any, fill: Callable[[Future[Any]], Any]) -> Any:
+    """`value` with every future in its lists, tuples, dicts, sets and dataclasses replaced; parts without one are kept.
+
+    >>> replaced([1, (2, {"a": 3})], lambda future: None)
+    [1, (2, {'a': 3})]
+    """
+    if isinstance(value, Future):
+        return fill(value)
+    if isinstance(value, list | tuple | set | frozenset):
+        parts = [replaced(part, fill) for part in value]
+        if all(new is old for new, old in zip(parts, value, strict=True)):
+            return value
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    if isinstance(value, dict):
+        pairs = [(replaced(key, fill), replaced(part, fill)) for key, part in value.items()]
+        if all(new is old and part is value[old] for (new, part), old in zip(pairs, value, strict=True)):
+            return value
+        return dict(pairs)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
+        new = {name: replaced(part, fill) for name, part in fields.items()}
+        changed = {name: part for name, part in new.items() if part is not fields[name]}
+        return dataclasses.replace(value, **changed) if changed else value
+    return value
+
+
+def futures_in(value: Any) -> list[Future[Any]]:
+    """The futures in `value`, each once."""
+    found: dict[Future[Any], None] = {}
+
+    def keep(future: Future[Any]) -> Future[Any]:
+        found[future] = None
+        return future
+
+    replaced(value, keep)
+    return list(found)
