@@ -28,7 +28,7 @@ class Heald(Adapter):
         return self.task(task).submit(*args)
 
     def map(self, task, values):
-        return (future.result() for future in self.task(task).map(values))
+        return self.task(task).map(values).results()
 
     def commands(self, command, count):
         run = self.command(function.command_line)

@@ -93,7 +93,7 @@ class Expanded(_Event, frozen=True):
 
 
 class Finished(_Event, frozen=True):
-    """The attempt is over: with a value, or with a failure. `recalled`: the value came from the memo or an earlier run."""
+    """The attempt is over: with a value, or with a failure. `recalled`: the value was known, nothing was run."""
 
     attempt: int
     outcome: Payload | Failure

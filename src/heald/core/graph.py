@@ -194,7 +194,9 @@ class Graph:
             tries.lost += 1
         else:
             tries.charged += 1
-        verdict = None if failure.final else decide(node.work.retry, failure.kind, tries.charged, tries.lost, tries.needs)
+        verdict = (
+            None if failure.final else decide(node.work.retry, failure.kind, tries.charged, tries.lost, tries.needs)
+        )
         if verdict is None:
             return False
         pause, tries.needs = verdict
@@ -269,9 +271,7 @@ class Graph:
                 else:
                     self._receive(waiting, task, outcome, actions, stack)
 
-    def _receive(
-        self, node: Node, task: int, value: Any, actions: list[Action], stack: list[tuple[Node, Any]]
-    ) -> None:
+    def _receive(self, node: Node, task: int, value: Any, actions: list[Action], stack: list[tuple[Node, Any]]) -> None:
         assert node.got is not None
         node.got[task] = value
         node.missing -= 1

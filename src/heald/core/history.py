@@ -29,7 +29,21 @@ from heald.core.task import Task, Work
 class Record:
     """One task so far. Times are seconds since the epoch, 0 for what has not happened."""
 
-    __slots__ = ("attempt", "executor", "outcome", "pid", "placed", "recalled", "settled", "started", "state", "submitted", "task", "usage", "worker")
+    __slots__ = (
+        "attempt",
+        "executor",
+        "outcome",
+        "pid",
+        "placed",
+        "recalled",
+        "settled",
+        "started",
+        "state",
+        "submitted",
+        "task",
+        "usage",
+        "worker",
+    )
 
     def __init__(self, task: Task, submitted: float) -> None:
         self.task = task

@@ -45,7 +45,11 @@ def _parse_seconds(text: str) -> float:
             total = total * 60 + float(part)
         return total
     parts = re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text)
-    if not parts or re.sub(r"(\d+(?:\.\d+)?)\s*([a-z]*)\s*", "", text) or any(unit not in _SECONDS for _, unit in parts):
+    if (
+        not parts
+        or re.sub(r"(\d+(?:\.\d+)?)\s*([a-z]*)\s*", "", text)
+        or any(unit not in _SECONDS for _, unit in parts)
+    ):
         raise UsageError(f"{text!r} is no duration", hint='write "90s", "10m", "1h 30m", "1:30:00" or seconds')
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
@@ -126,7 +130,8 @@ def resources(
     if ranks_per_node is not None:
         if ranks is not None and ranks != nodes * ranks_per_node:
             raise UsageError(
-                f"ranks={ranks} is not nodes={nodes} x ranks_per_node={ranks_per_node}", hint="leave one of the three out"
+                f"ranks={ranks} is not nodes={nodes} x ranks_per_node={ranks_per_node}",
+                hint="leave one of the three out",
             )
         ranks = nodes * ranks_per_node
     if ranks is None:

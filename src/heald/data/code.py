@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from functools import lru_cache
+from enum import EnumType
+from functools import cached_property, lru_cache
 from importlib.util import find_spec, resolve_name
 from opcode import hasconst, opmap
 from pathlib import Path
@@ -153,6 +154,20 @@ def _spec(top: str) -> Any:
         return find_spec(top)  # of a top-level name: this imports nothing
     except (ImportError, ValueError):  # ValueError: a module made by hand has none
         return None
+
+
+def members(kind: type) -> Iterator[tuple[str, object]]:
+    """What the author of a class has put into it, by name, without the descriptors around it."""
+    hidden = "_" if isinstance(kind, EnumType) else "__"  # an Enum keeps lists that grow as it is used
+    for name, member in sorted(vars(kind).items()):
+        if name.startswith(hidden) and (not isinstance(member, FunctionType) or "annotate" in name):
+            continue
+        if isinstance(member, property):
+            yield name, (member.fget, member.fset, member.fdel)
+        elif isinstance(member, classmethod | staticmethod):
+            yield name, member.__func__
+        else:
+            yield name, member.func if isinstance(member, cached_property) else member
 
 
 def is_project(module: str) -> bool:

@@ -225,7 +225,8 @@ class _Writer:
         return _pack(b"(" if type(value) is tuple else b"[", self.write_all(value, "[{}]".format))
 
     def write_dict(self, value: Mapping[Any, Any], step: Callable[[Any], str] = _item) -> bytes:
-        named = _named(value)
+        # A copy, as what a function reads may be at work in another thread.
+        named = _named(value := dict(value))
         if named:
             value = dict(sorted(value.items()))  # keys differ, so values are not compared
             if _PLAIN.issuperset(map(type, value.values())):
@@ -238,7 +239,7 @@ class _Writer:
 
     def write_set(self, value: Iterable[object]) -> bytes:
         mark = b"<" if isinstance(value, set) else b">"
-        return _pack(mark, sorted(self.write_all(value, lambda number: "{...}")))
+        return _pack(mark, sorted(self.write_all(list(value), lambda number: "{...}")))
 
     # Objects.
 
@@ -256,43 +257,46 @@ class _Writer:
             if isinstance(value, family):
                 return write(self, value)
         numpy = sys.modules.get("numpy")
-        if numpy is not None and isinstance(value, numpy.generic):
-            return _pack(b"n", [self.write(repr(value.dtype)), self.write(value.tobytes())])
-        if numpy is not None and kind is numpy.ndarray:
-            return _pack(b"A", [self.write(repr(value.dtype)), self.write(value.shape), self.write_elements(value)])
+        if numpy is not None and (kind is numpy.ndarray or isinstance(value, numpy.generic)):
+            return self.write_array(value)
         wrapped = getattr(value, "__wrapped__", None) if callable(value) else None
         if isinstance(wrapped, types.FunctionType) and not code.is_project(kind.__module__):
             return _pack(b"L", [*self.write_name(kind), self.write(wrapped)])  # functools.lru_cache and the like
         return self.write_reduced(value)
 
-    def write_elements(self, array: Any) -> bytes:
-        if array.dtype.hasobject or array.dtype.kind == "T":
-            return self.write(array.tolist())
-        if not array.nbytes:
-            return _hashed()
-        return _hashed(array.reshape(-1).view("u1"))  # of C order, whatever the array's own; a copy only if it differs
+    def write_array(self, value: Any) -> bytes:
+        """A NumPy array, in whatever order it has in memory, or scalar."""
+        parts = [*self.write_name(type(value)), self.write(repr(value.dtype)), self.write(value.shape)]
+        if value.dtype.hasobject or value.dtype.kind == "T":  # strings of any length, kept elsewhere
+            parts.append(self.write(value.tolist()))
+        elif value.nbytes:
+            parts.append(_hashed(value.reshape(-1).view("u1")))  # in C order; a copy only if it has another
+        return _pack(b"A", parts)
 
     def write_reduced(self, value: Any) -> bytes:
         """By what a pickle of it would hold: how to make it, and its state."""
-        kind = type(value)
-        reduced: str | tuple[Any, ...] = _ask(value, copyreg.dispatch_table.get(kind, methodcaller("__reduce_ex__", 4)))
+        reduced = _ask(value, _reduce)
         if isinstance(reduced, str):
-            module = getattr(value, "__module__", None) or kind.__module__
+            module = getattr(value, "__module__", None) or type(value).__module__
             return _pack(b"G", [self.write(module), self.write(reduced)])
-        make, arguments, state, items, pairs, *_ = (*reduced, None, None, None)
-        made = self.write_all((make, *arguments), lambda number: f".__reduce__()[{number}]")
+        make, arguments, state, items, pairs = reduced
+        parts = self.write_all((make, *arguments), lambda number: f".__reduce__()[{number}]")
         if type(state) is tuple and len(state) == 2 and isinstance(state[1], dict):  # of a class with slots
             state = {**(state[0] or {}), **state[1]}
         if type(state) is dict and _named(state):
-            made.append(self.write_dict(state, ".{}".format))
+            parts.append(self.write_dict(state, ".{}".format))
         else:
-            made.append(self.write(state))
-        made.append(self.write(items and list(items)))
-        if pairs is None or isinstance(value, OrderedDict):
-            made.append(self.write(pairs and list(pairs)))
-        else:
-            made.append(self.write_dict(dict(pairs)))
-        return _pack(b"O", made)
+            parts.append(self.write(state))
+        parts.append(self.write(items))
+        parts.append(
+            self.write(pairs) if pairs is None or isinstance(value, OrderedDict) else self.write_dict(dict(pairs))
+        )
+        return _pack(b"O", parts)
+
+    def write_partial(self, value: functools.partial[Any]) -> bytes:
+        """Its own way to pickle tells whether anybody has ever looked at its attributes."""
+        held = (type(value), value.func, value.args, value.keywords, vars(value))
+        return _pack(b"p", self.write_all(held, ("", ".func", ".args", ".keywords", "").__getitem__))
 
     def write_subset(self, value: Any) -> bytes:
         """An instance of a subclass of set or frozenset, whose own way to pickle has no order."""
@@ -303,7 +307,7 @@ class _Writer:
 
     def write_function(self, value: types.FunctionType) -> bytes:
         module = str(value.__globals__.get("__name__", "__main__"))  # not __module__, which wrappers take over
-        cells = [cell.cell_contents for cell in value.__closure__ or () if cell != _EMPTY]
+        cells = [cell.cell_contents if cell != _EMPTY else _EMPTY for cell in value.__closure__ or ()]
         wrapped = value.__dict__.get("__wrapped__")
         name = value.__code__.co_qualname
         parts = [self.write(module), self.write(name)]
@@ -330,9 +334,8 @@ class _Writer:
         if not code.is_project(str(value.__module__)):
             return _pack(b"c", parts)
         parts.append(_pack(b"(", [self.write_or_type(base) for base in (type(value), *value.__bases__)]))
-        for name, member in sorted(vars(value).items()):
-            if not name.startswith("__") or isinstance(member, types.FunctionType):
-                parts += self.write(name), self.write_or_type(_bare(member))
+        for name, member in code.members(value):
+            parts += self.write(name), self.write_or_type(member)
         return _pack(b"C", parts)
 
     def write_method(self, value: types.MethodType) -> bytes:
@@ -357,6 +360,7 @@ _FAMILIES: dict[type, Callable[[_Writer, Any], bytes]] = {
     types.ModuleType: _Writer.write_module,
     set: _Writer.write_subset,
     frozenset: _Writer.write_subset,
+    functools.partial: _Writer.write_partial,
 }
 
 
@@ -372,13 +376,13 @@ def _write_body(body: types.CodeType) -> bytes:
     return _Writer(None).write(code.read(body).says)
 
 
-def _bare(member: object) -> object:
-    """What stands behind a descriptor in a class."""
-    if isinstance(member, property):
-        return member.fget, member.fset, member.fdel
-    if isinstance(member, classmethod | staticmethod):
-        return member.__func__
-    return member.func if isinstance(member, functools.cached_property) else member
+def _reduce(value: object) -> Any:
+    """What pickle asks of an object, its iterators read to the end."""
+    reduced: Any = copyreg.dispatch_table.get(type(value), methodcaller("__reduce_ex__", 4))(value)
+    if isinstance(reduced, str):
+        return reduced
+    make, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
+    return make, arguments, state, items and list(items), pairs and list(pairs)
 
 
 def _ask(value: object, question: Callable[[Any], Any]) -> Any:

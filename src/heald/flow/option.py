@@ -103,7 +103,13 @@ def settings(given: Mapping[str, Any], base: Settings | None = None) -> Settings
 
 def _resources(given: Mapping[str, Any], base: Resources) -> Resources:
     asked: dict[str, Any] = {name: given[name] for name in _NEEDS if name in given}
-    known = {"cpus": base.cpus, "gpus": base.gpus, "memory": base.memory, "walltime": base.walltime, "nodes": base.nodes}
+    known = {
+        "cpus": base.cpus,
+        "gpus": base.gpus,
+        "memory": base.memory,
+        "walltime": base.walltime,
+        "nodes": base.nodes,
+    }
     if not {"ranks", "nodes", "ranks_per_node"} & set(asked):
         asked["ranks"] = base.ranks
     return resources(**{**known, **asked})

@@ -1,4 +1,5 @@
 """The progress bar of a session, for people who watch."""
+
 from __future__ import annotations
 
 import sys
@@ -30,7 +31,13 @@ class Progress:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bar
 
-        columns = (TextColumn("heald"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+        columns = (
+            TextColumn("heald"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+        )
         with Bar(*columns, console=Console(stderr=True)) as bar:
             line = bar.add_task("", total=None)
             while not self._over.wait(_PERIOD):
@@ -39,7 +46,16 @@ class Progress:
 
     def _update(self, bar: Any, line: Any) -> None:
         tally = self._engine.tally
-        words = [f"{count} {word}" for count, word in ((self._engine.running(), "running"), (tally.recalled, "known already"), (tally.failed, "[red]failed[/red]"), (tally.cancelled, "cancelled")) if count]
+        words = [
+            f"{count} {word}"
+            for count, word in (
+                (self._engine.running(), "running"),
+                (tally.recalled, "known already"),
+                (tally.failed, "[red]failed[/red]"),
+                (tally.cancelled, "cancelled"),
+            )
+            if count
+        ]
         bar.update(line, total=tally.submitted, completed=tally.submitted - tally.open, description=", ".join(words))
 
     def close(self) -> None:

@@ -263,7 +263,9 @@ def _check(executors: Sequence[Any]) -> None:
             raise ConfigurationError(f"{executor!r} is no executor of heald", hint="use heald.ProcessExecutor()")
     labels = [executor.label for executor in executors]
     if len(set(labels)) < len(labels):
-        raise ConfigurationError(f"executors need labels of their own, not {labels}", hint="ProcessExecutor(label='gpu')")
+        raise ConfigurationError(
+            f"executors need labels of their own, not {labels}", hint="ProcessExecutor(label='gpu')"
+        )
 
 
 def content_key(
@@ -335,5 +337,3 @@ def _close_default(session: Session) -> None:
         session.close()
     except KeyboardInterrupt:
         session.close(cancel=True)
-
-

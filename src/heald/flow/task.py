@@ -158,7 +158,9 @@ class Function(Generic[P, T]):
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         if instance is None:
             return self
-        return Function(functools.partial(self.function, instance), self.kind, settings({"name": self.name}, self.settings))
+        return Function(
+            functools.partial(self.function, instance), self.kind, settings({"name": self.name}, self.settings)
+        )
 
     def __repr__(self) -> str:
         return f"<heald.{self.kind} {self.name}>"

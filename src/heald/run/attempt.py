@@ -165,5 +165,3 @@ def _raised(raised: BaseException) -> Failure:
 def _because(found: Failure, reason: str) -> Failure:
     kind = found.kind if found.kind == STAGING else USER
     return Failure(kind, f"{reason}: {found.message}", found.exception, found.traceback, hint=found.hint)
-
-

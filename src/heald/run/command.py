@@ -95,7 +95,9 @@ def failed(argv: list[str], status: int) -> Failure:
         127: "a program in the line was not found: check its name and PATH",
         -signal.SIGKILL: "something killed it: often the system was out of memory",
     }.get(status, "read what it printed")
-    return Failure(USER, f"the command {exit_text(status)}: {shown[:400]}", hint=hint, exit=status, code="command-failed")
+    return Failure(
+        USER, f"the command {exit_text(status)}: {shown[:400]}", hint=hint, exit=status, code="command-failed"
+    )
 
 
 def not_started(argv: list[str], raised: OSError) -> Failure:

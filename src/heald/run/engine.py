@@ -262,7 +262,11 @@ class Engine:
         self._refuse()
 
     def _refuse(self) -> None:
-        failure = Failure("", f"the engine stopped: {type(self._dead).__name__}: {self._dead}", hint="this is a fault of heald: please report it")
+        failure = Failure(
+            "",
+            f"the engine stopped: {type(self._dead).__name__}: {self._dead}",
+            hint="this is a fault of heald: please report it",
+        )
         while self._inbox:
             message = self._inbox.popleft()
             if type(message) is tuple:
@@ -279,7 +283,9 @@ class Engine:
         self._close_when_quiet(time.monotonic() + max((pool.grace for pool in self._pools.values()), default=0.0))
 
     def _close_when_quiet(self, deadline: float) -> None:
-        if time.monotonic() >= deadline or not any(lane.fifo for pool in self._pools.values() for lane in pool.dispatch.lanes):
+        if time.monotonic() >= deadline or not any(
+            lane.fifo for pool in self._pools.values() for lane in pool.dispatch.lanes
+        ):
             self._closed = True
         else:
             self.after(0.02, lambda: self._close_when_quiet(deadline))
@@ -306,7 +312,9 @@ class Engine:
         if node is not None:
             node.attempt = earlier.attempt
             if earlier.value is not None:
-                node_actions = self._graph.apply(Finished(task.id, self._now, node.attempt, earlier.value, recalled=True))
+                node_actions = self._graph.apply(
+                    Finished(task.id, self._now, node.attempt, earlier.value, recalled=True)
+                )
                 self.tally.recalled += 1
         for action in node_actions:
             self._act(action)

@@ -70,7 +70,8 @@ class Executor(concurrent.futures.Executor):
         return {"label": self.label}
 
     def __repr__(self) -> str:
-        return f"heald.{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._arguments().items())})"
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self._arguments().items())
+        return f"heald.{type(self).__name__}({arguments})"
 
     def __getstate__(self) -> dict[str, Any]:
         return self._arguments()

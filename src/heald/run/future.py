@@ -63,7 +63,18 @@ class Future(concurrent.futures.Future[T], Placeholder, Generic[T]):
     `task` is the id of the task in its run.
     """
 
-    __slots__ = ("_callbacks", "_lazy_condition", "_lazy_waiters", "_outcome", "_owner", "_raised", "_state", "_value", "name", "task")
+    __slots__ = (
+        "_callbacks",
+        "_lazy_condition",
+        "_lazy_waiters",
+        "_outcome",
+        "_owner",
+        "_raised",
+        "_state",
+        "_value",
+        "name",
+        "task",
+    )
 
     def __init__(self, owner: Owner, task: int, name: str) -> None:
         # The constructor of the base is left out on purpose: it makes a Condition and two lists.
@@ -80,7 +91,7 @@ class Future(concurrent.futures.Future[T], Placeholder, Generic[T]):
 
     # -- what the functions of concurrent.futures reach into ----------------------------------------------------------
 
-    @property
+    @property  # type: ignore[override]
     def _condition(self) -> threading.Condition:
         condition = self._lazy_condition
         if condition is None:
@@ -90,18 +101,18 @@ class Future(concurrent.futures.Future[T], Placeholder, Generic[T]):
                     condition = self._lazy_condition = threading.Condition()
         return condition
 
-    @property
+    @property  # type: ignore[override]
     def _waiters(self) -> list[Any]:
         waiters = self._lazy_waiters
         if waiters is None:
             waiters = self._lazy_waiters = []
         return waiters
 
-    @property
+    @property  # type: ignore[override]
     def _exception(self) -> BaseException | None:
         return self.exception(0) if self._state == _FINISHED else None
 
-    @property
+    @property  # type: ignore[override]
     def _result(self) -> Any:
         return self._value if self._value is not _UNSET else None
 
@@ -113,7 +124,9 @@ class Future(concurrent.futures.Future[T], Placeholder, Generic[T]):
 
     def running(self) -> bool:
         """Whether it runs now."""
-        return self._state == _PENDING and (state := self._owner.state(self.task)) is not None and state.name == "running"
+        return (
+            self._state == _PENDING and (state := self._owner.state(self.task)) is not None and state.name == "running"
+        )
 
     def cancelled(self) -> bool:
         """Whether it was cancelled."""

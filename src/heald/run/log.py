@@ -16,9 +16,7 @@ def path(logs: Path | str, task: int, attempt: int, stream: str) -> Path:
 
 def latest(logs: Path, task: int, stream: str) -> Path | None:
     """The file of the last attempt that printed anything to `stream`."""
-    found = sorted(
-        (logs / str(task // 1000)).glob(f"{task}.*.{stream}"), key=lambda one: int(one.name.split(".")[1])
-    )
+    found = sorted((logs / str(task // 1000)).glob(f"{task}.*.{stream}"), key=lambda one: int(one.name.split(".")[1]))
     return found[-1] if found else None
 
 

@@ -63,7 +63,9 @@ def failure(raised: BaseException, skip: int = 0) -> Failure:
         kind = retry.STAGING
     message = f"{type(raised).__name__}: {raised}" if str(raised) else type(raised).__name__
     hint = getattr(raised, "hint", "")
-    return Failure(kind, message.split("\n")[0][:500], _pickled(raised), text, hint=hint if isinstance(hint, str) else "")
+    return Failure(
+        kind, message.split("\n")[0][:500], _pickled(raised), text, hint=hint if isinstance(hint, str) else ""
+    )
 
 
 def _pickled(raised: BaseException) -> Payload | None:

@@ -227,7 +227,9 @@ class Pool:
         self._host.returned(others)
         if self._stillborn >= _STILLBORN:
             words = tail(self._host.logs / "spawner.err")
-            self._host.broken(self.label, f"workers die before they run anything: the last {exit_text(notice.status)}\n{words}")
+            self._host.broken(
+                self.label, f"workers die before they run anything: the last {exit_text(notice.status)}\n{words}"
+            )
 
     # -- limits and ends ---------------------------------------------------------------------------------------------
 
@@ -288,6 +290,11 @@ class Pool:
 
 def _lost(lane: Lane, notice: Died) -> Failure:
     if notice.starved:
-        return Failure(OUT_OF_MEMORY, "the system ran out of memory and killed it", hint="ask for memory, so that fewer run at once", exit=notice.status)
+        return Failure(
+            OUT_OF_MEMORY,
+            "the system ran out of memory and killed it",
+            hint="ask for memory, so that fewer run at once",
+            exit=notice.status,
+        )
     hint = "the process that ran it ended under it: a crash in compiled code, os._exit, or a kill from outside"
     return Failure(WORKER_LOST, f"its worker {exit_text(notice.status)}", hint=hint, exit=notice.status)

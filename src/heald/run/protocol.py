@@ -10,7 +10,7 @@ the last orders sent; `Drop` tells the worker which those were. The value of a c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -150,7 +150,7 @@ command = msgspec.msgpack.Decoder(Command).decode
 notice = msgspec.msgpack.Decoder(Notice).decode
 
 
-def frame(messages: list[Instruction] | list[Report]) -> bytes:
+def frame(messages: Sequence[Instruction | Report]) -> bytes:
     """The frame of some messages."""
     body = encode(messages)
     return len(body).to_bytes(4, "little") + body

@@ -194,5 +194,3 @@ def _compact(history: History) -> Iterator[bytes]:
             yield codec.encode(batch)
             batch = []
     yield codec.encode(batch)
-
-

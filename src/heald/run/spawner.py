@@ -15,7 +15,7 @@ import socket
 from typing import NoReturn
 
 from heald.run import kernel, protocol
-from heald.run.protocol import Born, Died, Setup, Signal, Spawn
+from heald.run.protocol import Born, Died, Setup, Spawn
 from heald.run.usage import starved
 
 

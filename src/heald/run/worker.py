@@ -150,7 +150,9 @@ class Worker:
             used.ru_maxrss * 1024,
         )
         status = outcome.exit if isinstance(outcome, Failure) else 0
-        self.stage.end(Ended(order.task, order.attempt, outcome, Usage(begun, time.time() - begun, cpu, memory, status)))
+        self.stage.end(
+            Ended(order.task, order.attempt, outcome, Usage(begun, time.time() - begun, cpu, memory, status))
+        )
         if len(self.open) > len(self.kept):
             held = tuple(ref for uri, ref in self.open.items() if uri not in self.kept)
             self.kept.update(ref.uri for ref in held)

@@ -189,7 +189,7 @@ def test_closures_partials_methods_and_wrappers() -> None:
     assert code_digest(power(2)) == code_digest(power(2))
     assert code_digest(Wired(1)) == code_digest(Wired(2)), "its lock cannot be digested, so its type counts"
     before = code_digest(Wired(1))
-    Wired.step = Model.__call__  # type: ignore[method-assign,assignment]
+    Wired.step = Model.__call__  # type: ignore[method-assign]
     assert code_digest(Wired(1)) != before
     used = functools.lru_cache(power(2))
     used(5)
