@@ -145,7 +145,7 @@ def main() -> int:
         sweep = Sweep(out.resolve(), tuple(DENSITIES[1::4]), tuple(published.NIST[:1]), 3000, refinements=1, order=3)
     else:
         out = asked.out or Path("results/lennard_jones")
-        sweep = Sweep(out.resolve(), tuple(DENSITIES), tuple(published.NIST), 12000, refinements=3, order=6)
+        sweep = Sweep(out.resolve(), tuple(DENSITIES), tuple(published.NIST), 15000, refinements=3, order=6)
     sweep.out.mkdir(parents=True, exist_ok=True)
     executor = heald.ProcessExecutor(workers=asked.workers)
     with heald.Session(executors=[executor], journal=sweep.out / "run.heald", progress=True):

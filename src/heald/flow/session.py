@@ -197,22 +197,24 @@ class Session:
             needed = found  # type: ignore[assignment]
         inputs: tuple[int, ...] = ()
         if needed:
-            for future in needed:
-                if future._owner is not engine:
-                    raise UsageError(f"{future!r} belongs to another session", hint="pass its result() instead")
-            inputs = tuple([future.task for future in needed])
+            for one in needed:
+                if one._owner is not engine:
+                    raise UsageError(f"{one!r} belongs to another session", hint="pass its result() instead")
+            inputs = tuple([one.task for one in needed])
         key = content_key(shipped.work, args, kwargs, needed, payload) if coded else b""
-        outputs = kwargs.get("outputs")
+        outputs: Sequence[Any] = kwargs.get("outputs") or ()
         task: int | None = None
         if self._recorder is not None:
             task = self._recorder.claim(key, inputs, again=bool(outputs) and not _written(outputs))
         if task is None:
             task = next(engine.ids)
         record = Task(task, shipped.digest, payload, inputs, key)
-        future = Submission(engine, task, function.name) if outputs else Future(engine, task, function.name)
+        future: Future[T]
         if outputs:
-            future.promise(outputs)
+            future = Submission(engine, task, function.name, outputs)
             engine.promised[task] = outputs
+        else:
+            future = Future(engine, task, function.name)
         if live:
             engine.calls[task] = (args, kwargs)
         engine.submit(record, future, needed)
@@ -328,7 +330,8 @@ def current_session() -> Session:
 def _in_worker() -> bool:
     import sys
 
-    return "heald.run.worker" in sys.modules and sys.modules["heald.run.worker"].running  # type: ignore[attr-defined,no-any-return]
+    worker = sys.modules.get("heald.run.worker")
+    return worker is not None and bool(worker.running)
 
 
 def _close_default(session: Session) -> None:

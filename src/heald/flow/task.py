@@ -61,6 +61,7 @@ class Function(Generic[P, T]):
         return self.settings.name or getattr(self.function, "__name__", type(self.function).__name__)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run the function here and now."""
         return self.function(*args, **kwargs)  # type: ignore[no-any-return]
 
     @overload
@@ -126,16 +127,19 @@ class Function(Generic[P, T]):
         import cloudpickle
 
         try:
+            travels: Any = self.function
+            self._seen = []
             if self._importable():
-                self._seen = []
-                return cloudpickle.dumps(Imported(self.function.__module__, self.function.__qualname__), 5)
-            self._seen = _reads(self.function)
-            return cloudpickle.dumps(self.function, 5)
+                travels = Imported(self.function.__module__, self.function.__qualname__)
+            else:
+                self._seen = _reads(self.function)
+            pickled: bytes = cloudpickle.dumps(travels, 5)
         except Exception as raised:
             raise NotPicklable(
                 f"the function {self.name} cannot be pickled: {type(raised).__name__}: {raised}",
                 hint="it, or a variable that it reads, cannot travel to another process: make that inside the function",
             ) from raised
+        return pickled
 
     def _importable(self) -> bool:
         """Whether a worker finds this by its name."""
@@ -158,9 +162,8 @@ class Function(Generic[P, T]):
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         if instance is None:
             return self
-        return Function(
-            functools.partial(self.function, instance), self.kind, settings({"name": self.name}, self.settings)
-        )
+        bound: Callable[..., Any] = functools.partial(self.function, instance)  # type: ignore[arg-type]
+        return Function(bound, self.kind, settings({"name": self.name}, self.settings))
 
     def __repr__(self) -> str:
         return f"<heald.{self.kind} {self.name}>"
@@ -174,10 +177,9 @@ def _code_digest(function: Callable[..., Any]) -> bytes:
 
 def _reads(function: Any) -> list[tuple[Callable[[], Any], Any]]:
     """Ways to see what the variables that a function reads are bound to, and what that is now."""
-    seen: list[tuple[Callable[[], Any], Any]] = []
     code = getattr(function, "__code__", None)
     if code is None:
-        return seen
+        return []
     space = function.__globals__
     names: set[str] = set()
     stack = [code]
@@ -185,11 +187,9 @@ def _reads(function: Any) -> list[tuple[Callable[[], Any], Any]]:
         body = stack.pop()
         names.update(body.co_names)
         stack.extend(constant for constant in body.co_consts if isinstance(constant, type(code)))
-    for name in sorted(names & space.keys()):
-        seen.append((functools.partial(space.get, name), space[name]))
-    for cell in function.__closure__ or ():
-        seen.append((functools.partial(getattr, cell, "cell_contents", None), getattr(cell, "cell_contents", None)))
-    return seen
+    reads = [functools.partial(space.get, name) for name in sorted(names & space.keys())]
+    reads.extend(functools.partial(getattr, cell, "cell_contents", None) for cell in function.__closure__ or ())
+    return [(read, read()) for read in reads]
 
 
 _functions: WeakKeyDictionary[Any, Function[Any, Any]] = WeakKeyDictionary()

@@ -117,10 +117,10 @@ class Dispatch:
             task = self.placement.following(lane.lease, now)
             if task is None:
                 break
-            order = self._host.order(task, lane.name, self.label)
-            if order is not None:
-                lane.ahead += self._means.get(order.work, _UNKNOWN)
-                orders.append(order)
+            following = self._host.order(task, lane.name, self.label)
+            if following is not None:
+                lane.ahead += self._means.get(following.work, _UNKNOWN)
+                orders.append(following)
         if orders:
             lane.send(orders)
             if walltime := lane.lease.needs.walltime:

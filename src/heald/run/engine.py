@@ -144,7 +144,7 @@ class Engine:
         """Why a task is where it is, in sentences."""
         from heald.core.explain import explain
 
-        return self.ask(lambda: explain(self._graph, task, self._placed_where, self._now))
+        return self.ask(lambda: explain(self._graph, task, self._why_not_placed))
 
     def decode(self, outcome: Any) -> Any:
         """The value of an outcome."""
@@ -457,9 +457,11 @@ class Engine:
             if node.state in (State.ready, State.placed, State.running) and node.work.kind != JOIN:
                 self._apply(Finished(task, self._now, node.attempt, failure))
 
-    def _placed_where(self, node: Node) -> str:
+    def _why_not_placed(self, node: Node) -> str:
         pool = self._homes.get((JOIN if node.work.kind == JOIN else node.work.executor, node.needs))
-        return pool.dispatch.placement.explain(node.needs, self._now) if hasattr(pool, "dispatch") else ""
+        if pool is None or isinstance(pool, Failure):
+            return ""
+        return str(pool.dispatch.placement.explain(node.needs, self._now))
 
 
 class Tally:

@@ -91,8 +91,8 @@ class Future(concurrent.futures.Future[T], Placeholder, Generic[T]):
 
     # -- what the functions of concurrent.futures reach into ----------------------------------------------------------
 
-    @property  # type: ignore[override]
-    def _condition(self) -> threading.Condition:
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
         condition = self._lazy_condition
         if condition is None:
             with _guard:
@@ -101,19 +101,19 @@ class Future(concurrent.futures.Future[T], Placeholder, Generic[T]):
                     condition = self._lazy_condition = threading.Condition()
         return condition
 
-    @property  # type: ignore[override]
-    def _waiters(self) -> list[Any]:
+    @property
+    def _waiters(self) -> list[Any]:  # type: ignore[override]
         waiters = self._lazy_waiters
         if waiters is None:
             waiters = self._lazy_waiters = []
         return waiters
 
-    @property  # type: ignore[override]
-    def _exception(self) -> BaseException | None:
+    @property
+    def _exception(self) -> BaseException | None:  # type: ignore[override]
         return self.exception(0) if self._state == _FINISHED else None
 
-    @property  # type: ignore[override]
-    def _result(self) -> Any:
+    @property
+    def _result(self) -> Any:  # type: ignore[override]
         return self._value if self._value is not _UNSET else None
 
     # -- asking -------------------------------------------------------------------------------------------------------
@@ -346,8 +346,8 @@ class Submission(Future[T]):
 
     __slots__ = ("outputs",)
 
-    def promise(self, files: Sequence[Any]) -> None:
-        """Make `outputs` of `files`."""
+    def __init__(self, owner: Owner, task: int, name: str, files: Sequence[Any]) -> None:
+        super().__init__(owner, task, name)
         self.outputs = [Part(self, _constant(file), _after(self, file), f"{self.name}>{file}") for file in files]
 
 
