@@ -1,13 +1,15 @@
-"""The example that runs LAMMPS, for real: its results, a second start, and a start after it was killed."""
+"""The example that runs LAMMPS, for real: its results, a second start, one without its journal, one after it was killed."""
 
 from __future__ import annotations
 
 import csv
 import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,14 +32,16 @@ if missing := [name for name in NEEDS if importlib.util.find_spec(name) is None]
     pytest.skip(f"the example cannot run without {missing}: pip install 'heald[demo]'", allow_module_level=True)
 
 
-def command(out: Path) -> list[str]:
-    return [sys.executable, "-W", "error", str(EXAMPLE / "lennard_jones.py"), "--quick", "--out", str(out)]
+def start(out: Path) -> tuple[list[str], dict[str, str]]:
+    """The command that runs the example, and its environment: a wide terminal, and a memo of its own."""
+    command = [sys.executable, "-W", "error", str(EXAMPLE / "lennard_jones.py"), "--quick", "--out", str(out)]
+    return command, os.environ | {"COLUMNS": "100", "XDG_CACHE_HOME": str(out / "cache")}
 
 
 def sweep(out: Path) -> str:
     """Run the example to its end; what it printed."""
-    environ = os.environ | {"COLUMNS": "100"}
-    ended = subprocess.run(command(out), capture_output=True, text=True, timeout=240, env=environ)
+    command, environ = start(out)
+    ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=240)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
 
@@ -120,19 +124,23 @@ def test_second_start_runs_nothing(done: tuple[Path, str]) -> None:
     assert [file.stat().st_mtime_ns for file in files] == times
 
 
-def test_killed_and_started_again_it_goes_on(tmp_path: Path) -> None:
-    early: dict[str, int] = {}
-    with subprocess.Popen(command(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        # On two cores, the runs before the last three to end have been followed by others: their ends are recorded.
-        while len(logs := complete(tmp_path)) < 5:
-            early = early or (logs if len(logs) >= 2 else {})
-            try:
-                process.wait(timeout=0.1)
-            except subprocess.TimeoutExpired:
-                continue
-            pytest.fail("it ended before it could be killed")
-        os.kill(process.pid, signal.SIGKILL)
-    assert early
+def test_without_its_journal_the_memo_serves(done: tuple[Path, str]) -> None:
+    out, printed = done
+    logs = complete(out)
+    shutil.rmtree(out / "run.heald")
+    assert sweep(out) == printed
+    assert complete(out) == logs
+
+
+def test_killed_and_started_again_it_goes_on(tmp_path: Path, wait_until: Callable[..., None]) -> None:
+    command, environ = start(tmp_path)
+    with subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_until(lambda: len(complete(tmp_path)) >= 2 or process.poll() is not None, timeout=60)
+        early = complete(tmp_path)
+        # On two cores, these have been followed by others by then: that they ended is recorded.
+        wait_until(lambda: len(complete(tmp_path)) >= len(early) + 3 or process.poll() is not None, timeout=60)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
     assert not (tmp_path / "table.csv").exists()
     sweep(tmp_path)
     assert len(rows(tmp_path)) == RUNS

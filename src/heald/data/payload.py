@@ -126,9 +126,10 @@ def unpack(
 ) -> Any:
     """The value of a Payload, its gaps filled from `inputs`.
 
-    Without `inputs`, those of the payload itself serve. An input that is a Payload is unpacked first, once, whatever the number of its gaps; any other stands for itself.
-    `on_release` is for each buffer read from the arena (see `Arena.read`); `resolve` gives the bytes of Refs that are
-    elsewhere. Raises whatever the code of the pickled objects raises, and pickle.UnpicklingError for damaged bytes.
+    Without `inputs`, those of the payload itself serve. An input that is a Payload is unpacked first, once, whatever
+    the number of its gaps; any other stands for itself. `on_release` is for each buffer read from the arena (see
+    `Arena.read`); `resolve` gives the bytes of Refs that are elsewhere. Raises whatever the code of the pickled
+    objects raises, and pickle.UnpicklingError for damaged bytes.
     """
     buffers = [_buffer(ref, arena, on_release, resolve) for ref in payload.buffers]
     values = [
