@@ -1,4 +1,4 @@
-"""The example that runs LAMMPS, for real: its results, a second start, one without its journal, one after it was killed."""
+"""The example that runs LAMMPS, for real: its results, and its second start, also after it was killed."""
 
 from __future__ import annotations
 

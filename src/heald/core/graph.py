@@ -43,11 +43,12 @@ class Ready(msgspec.Struct, frozen=True, gc=False):
 
 
 class Settle(msgspec.Struct, frozen=True):
-    """It is over: tell whoever waits."""
+    """It is over: tell whoever waits. `handle` is what was given with its submission."""
 
     task: int
     state: State
     outcome: Any
+    handle: Any = None
 
 
 class Stop(msgspec.Struct, frozen=True, gc=False):
@@ -70,14 +71,18 @@ Action = Ready | Settle | Stop | Pause
 
 
 class Node:
-    """A task that is not over. `got`: values of its inputs so far; `missing`: how many are still to come."""
+    """A task that is not over. `got`: values of its inputs so far; `missing`: how many are still to come.
 
-    __slots__ = ("attempt", "children", "depth", "got", "join", "missing", "record", "state", "tries", "work")
+    `handle` is the submitter's: the graph keeps it here so that nobody needs another table of all tasks.
+    """
 
-    def __init__(self, record: Task, work: Work, depth: int) -> None:
+    __slots__ = ("attempt", "children", "depth", "got", "handle", "join", "missing", "record", "state", "tries", "work")
+
+    def __init__(self, record: Task, work: Work, handle: Any) -> None:
         self.record = record
         self.work = work
-        self.depth = depth
+        self.handle = handle
+        self.depth = 0
         self.state = State.waiting
         self.attempt = 0
         self.missing = 0
@@ -116,20 +121,24 @@ class Graph:
         self.nodes: dict[int, Node] = {}
         self.works: dict[bytes, Work] = {}
 
-    def apply(self, event: TaskEvent, given: Mapping[int, Any] = _NONE_GIVEN) -> list[Action]:
-        """What to do about `event`. `given`: outcomes of tasks already over that it refers to, by id."""
+    def apply(self, event: TaskEvent, given: Mapping[int, Any] = _NONE_GIVEN, handle: Any = None) -> list[Action]:
+        """What to do about `event`.
+
+        `given`: outcomes of tasks already over that it refers to, by id. `handle`: whatever the submitter wants back
+        when the task settles.
+        """
         actions: list[Action] = []
         if isinstance(event, Submitted):
-            self._submit(event, given, actions)
+            self._submit(event, given, handle, actions)
         elif (node := self.nodes.get(event.task)) is not None:
             _HANDLERS[type(event)](self, node, event, given, actions)
         return actions
 
     # -- submission ------------------------------------------------------------------------------------------------
 
-    def _submit(self, event: Submitted, given: Mapping[int, Any], actions: list[Action]) -> None:
+    def _submit(self, event: Submitted, given: Mapping[int, Any], handle: Any, actions: list[Action]) -> None:
         record = event.record
-        node = self.nodes[record.id] = Node(record, self.works[record.work], 0)
+        node = self.nodes[record.id] = Node(record, self.works[record.work], handle)
         if record.inputs:
             self._need(node, record.inputs, given, actions)
             if node.state.final:
@@ -257,7 +266,7 @@ class Graph:
             if cancelled and node.state in (State.placed, State.running):
                 actions.append(Stop(task, node.attempt, outcome.message))
             node.state = (State.cancelled if cancelled else State.failed) if failed else State.done
-            actions.append(Settle(task, node.state, outcome))
+            actions.append(Settle(task, node.state, outcome, node.handle))
             if cancelled and node.join is not None:
                 reason = f"{node.label}, which submitted it, was cancelled"
                 inner = [self.nodes.get(child) for child in node.join.children]

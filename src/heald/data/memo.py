@@ -89,6 +89,7 @@ class _Description(msgspec.Struct, frozen=True, array_like=True):
     created: float
     data: int
     buffers: tuple[int, ...]
+    whole: bool  # the checksum covers the buffers too
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -155,6 +156,7 @@ class Memo:
         """
         raw = [PickleBuffer(buffer).raw() for buffer in buffers]
         sizes = tuple(buffer.nbytes for buffer in raw)
+        whole = len(data) + sum(sizes) <= _MAPPED
         path = self._file(key)
         folder, _, last = path.rpartition("/")
         temporary = f"{folder}/.{last}.{os.urandom(8).hex()}"
@@ -162,7 +164,7 @@ class Memo:
             file = _create(temporary, folder)
             try:
                 with open(file, "wb") as stream:
-                    _write(stream, _Description(key, name, seconds, time.time(), len(data), sizes), data, raw)
+                    _write(stream, _Description(key, name, seconds, time.time(), len(data), sizes, whole), data, raw)
                 os.replace(temporary, path)
             except BaseException:
                 _remove(temporary)
@@ -259,13 +261,12 @@ def _write(stream: Any, description: _Description, data: bytes, buffers: list[me
         gap = bytes(-position % _ALIGNED)
         rest += gap, buffer
         position += len(gap) + buffer.nbytes
-    mapped = position > _MAPPED
-    if not mapped:
+    if description.whole:
         checked, rest = checked + rest, []
     stream.write(_HEAD.pack(_MAGIC, _checksum(checked), len(text)))
     for part in (*checked, *rest):
         stream.write(part)
-    if mapped:
+    if not description.whole:
         # Nobody checks these buffers, so they are on the disk before the file has its name, whatever the power does.
         stream.flush()
         os.fsync(stream.fileno())
@@ -282,7 +283,7 @@ def _read(file: int, path: str, key: bytes) -> Recalled | None:
     position = start + description.data
     data = bytes(whole[start:position])
     buffers = []
-    checked = position if mapped else len(whole)
+    checked = len(whole) if description.whole else position
     for length in description.buffers:
         position += -position % _ALIGNED
         buffers.append(whole[position : position + length])
@@ -293,7 +294,10 @@ def _read(file: int, path: str, key: bytes) -> Recalled | None:
     if checksum != _checksum([whole[_HEAD.size : checked]]) or description.key != key:
         raise _Corrupt("the checksum is wrong" if description.key == key else "it belongs to another key")
     if time.time() - status.st_mtime > _HOUR:
-        os.utime(file)
+        try:
+            os.utime(file)
+        except OSError:  # where nothing can be written, nothing is pruned either
+            pass
     return Recalled(data, buffers)
 
 

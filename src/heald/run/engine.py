@@ -72,7 +72,6 @@ class Engine:
         self.ids = itertools.count(1)
         self._limit = limit
         self._graph = Graph()
-        self._futures: dict[int, Future[Any]] = {}
         self._inbox: deque[Any] = deque()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._tickets = itertools.count()
@@ -270,10 +269,10 @@ class Engine:
         while self._inbox:
             message = self._inbox.popleft()
             if type(message) is tuple:
-                self._futures[message[0].id] = message[1]
-        for future in list(self._futures.values()):
-            future._settle(failure)
-        self._futures.clear()
+                message[1]._settle(failure)
+        for node in list(self._graph.nodes.values()):
+            node.handle._settle(failure)
+        self._graph.nodes.clear()
         with self._changed:
             self._changed.notify_all()
 
@@ -293,7 +292,6 @@ class Engine:
     # -- events ------------------------------------------------------------------------------------------------------
 
     def _submitted(self, task: Task, future: Future[Any], needed: Sequence[Future[Any]]) -> None:
-        self._futures[task.id] = future
         given = _NONE_GIVEN
         if needed:
             nodes = self._graph.nodes
@@ -301,13 +299,13 @@ class Engine:
             given.update((one[0].task, one[1]) for one in self._settled if one[0].task in given)
         earlier = self.recorder.earlier(task.id) if self.recorder is not None else None
         if earlier is None:
-            self._apply(Submitted(task.id, self._now, task), given)
+            self._apply(Submitted(task.id, self._now, task), given, future)
         else:
-            self._recall(task, given, earlier)
+            self._recall(task, given, future, earlier)
 
-    def _recall(self, task: Task, given: Mapping[int, Any], earlier: Any) -> None:
+    def _recall(self, task: Task, given: Mapping[int, Any], future: Future[Any], earlier: Any) -> None:
         """Take in a task that the journal knows: with its value when it was done, or to be run again."""
-        node_actions = self._graph.apply(Submitted(task.id, self._now, task), given)
+        node_actions = self._graph.apply(Submitted(task.id, self._now, task), given, future)
         node = self._graph.nodes.get(task.id)
         if node is not None:
             node.attempt = earlier.attempt
@@ -319,10 +317,12 @@ class Engine:
         for action in node_actions:
             self._act(action)
 
-    def _apply(self, happened: TaskEvent, given: Mapping[int, Any] = _NONE_GIVEN) -> None:
+    def _apply(
+        self, happened: TaskEvent, given: Mapping[int, Any] = _NONE_GIVEN, future: Future[Any] | None = None
+    ) -> None:
         if self.recorder is not None:
             self.recorder.record(happened)
-        for action in self._graph.apply(happened, given):
+        for action in self._graph.apply(happened, given, future):
             self._act(action)
 
     def _act(self, action: Any) -> None:
@@ -333,9 +333,7 @@ class Engine:
             self.promised.pop(action.task, None)
             if self.memoiser is not None:
                 self.memoiser.settled(action.task, action.outcome)
-            future = self._futures.pop(action.task, None)
-            if future is not None:
-                self._settled.append((future, action.outcome, action.state))
+            self._settled.append((action.handle, action.outcome, action.state))
         elif isinstance(action, Pause):
             task, attempt = action.task, action.attempt
             self.after(action.seconds, lambda: self._apply(Due(task, self._now, attempt)))

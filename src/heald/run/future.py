@@ -13,7 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, as_completed, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from heald.core.errors import UsageError
+from heald.core.errors import ResultError, UsageError
 from heald.core.event import Failure
 from heald.core.graph import Joined
 from heald.core.task import Payload
@@ -32,6 +32,21 @@ _PENDING, _RUNNING, _CANCELLED, _FINISHED = "PENDING", "RUNNING", "CANCELLED_AND
 # each costs more than all the rest of a small task, and nearly none is ever waited on.
 _guard = threading.Lock()
 _UNSET = object()
+
+
+class _Condition(threading.Condition):
+    """A condition, and who waits for many futures at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiters: list[Any] = []
+
+
+class _Raised:
+    """The exception that a future raises, made once."""
+
+    def __init__(self, exception: BaseException) -> None:
+        self.exception = exception
 
 
 class Owner(Protocol):
@@ -63,18 +78,7 @@ class Future(concurrent.futures.Future[T], Placeholder, Generic[T]):
     `task` is the id of the task in its run.
     """
 
-    __slots__ = (
-        "_callbacks",
-        "_lazy_condition",
-        "_lazy_waiters",
-        "_outcome",
-        "_owner",
-        "_raised",
-        "_state",
-        "_value",
-        "name",
-        "task",
-    )
+    __slots__ = ("_callbacks", "_lazy_condition", "_outcome", "_owner", "_state", "_value", "name", "task")
 
     def __init__(self, owner: Owner, task: int, name: str) -> None:
         # The constructor of the base is left out on purpose: it makes a Condition and two lists.
@@ -84,29 +88,24 @@ class Future(concurrent.futures.Future[T], Placeholder, Generic[T]):
         self._state = _PENDING
         self._outcome: Any = None
         self._value: Any = _UNSET
-        self._raised: BaseException | None = None
         self._callbacks: list[Callable[[Any], object]] | None = None
-        self._lazy_condition: threading.Condition | None = None
-        self._lazy_waiters: list[Any] | None = None
+        self._lazy_condition: _Condition | None = None
 
     # -- what the functions of concurrent.futures reach into ----------------------------------------------------------
 
     @property
-    def _condition(self) -> threading.Condition:  # type: ignore[override]
+    def _condition(self) -> _Condition:  # type: ignore[override]
         condition = self._lazy_condition
         if condition is None:
             with _guard:
                 condition = self._lazy_condition
                 if condition is None:
-                    condition = self._lazy_condition = threading.Condition()
+                    condition = self._lazy_condition = _Condition()
         return condition
 
     @property
     def _waiters(self) -> list[Any]:  # type: ignore[override]
-        waiters = self._lazy_waiters
-        if waiters is None:
-            waiters = self._lazy_waiters = []
-        return waiters
+        return self._condition.waiters
 
     @property
     def _exception(self) -> BaseException | None:  # type: ignore[override]
@@ -114,7 +113,7 @@ class Future(concurrent.futures.Future[T], Placeholder, Generic[T]):
 
     @property
     def _result(self) -> Any:  # type: ignore[override]
-        return self._value if self._value is not _UNSET else None
+        return None if self._value is _UNSET or type(self._value) is _Raised else self._value
 
     # -- asking -------------------------------------------------------------------------------------------------------
 
@@ -140,7 +139,7 @@ class Future(concurrent.futures.Future[T], Placeholder, Generic[T]):
         if self._state != _FINISHED:
             self._wait(timeout)
         value = self._value
-        if value is _UNSET:
+        if value is _UNSET or type(value) is _Raised:
             value = self._decode()
         return value  # type: ignore[no-any-return]
 
@@ -148,10 +147,10 @@ class Future(concurrent.futures.Future[T], Placeholder, Generic[T]):
         """What the task failed with, or None when it did well. Waits and raises as `result` does."""
         if self._state != _FINISHED:
             self._wait(timeout)
-        if self._value is _UNSET:
+        if self._value is _UNSET or type(self._value) is _Raised:
             try:
                 self._decode()
-            except Exception as failed:
+            except BaseException as failed:
                 return failed
         return None
 
@@ -173,20 +172,31 @@ class Future(concurrent.futures.Future[T], Placeholder, Generic[T]):
         if isinstance(outcome, Live):
             value = outcome.value() if outcome.lazy else outcome.value
         else:
-            value = self._owner.decode(outcome)
+            try:
+                value = self._owner.decode(outcome)
+            except Exception as raised:
+                raise self._unreadable(raised) from raised
         with _guard:
             if self._value is _UNSET:
                 self._value = value
         return self._value  # type: ignore[no-any-return]
 
+    def _unreadable(self, raised: Exception) -> ResultError:
+        return ResultError(
+            f"{self.name}#{self.task}: the value cannot be unpickled here: {type(raised).__name__}: {raised}",
+            hint="its class must be importable in this process, and must load what it pickled",
+            task=self.task,
+            name=self.name,
+        )
+
     def _error(self) -> BaseException:
-        if self._raised is not None:
-            return self._raised
-        found = error(self._outcome, task=self.task, name=self.name, decode=self._owner.decode)
-        with _guard:
-            if self._raised is None:
-                self._raised = found
-        return self._raised
+        if self._value is _UNSET:
+            found = _Raised(error(self._outcome, task=self.task, name=self.name, decode=self._owner.decode))
+            with _guard:
+                if self._value is _UNSET:
+                    self._value = found
+        assert type(self._value) is _Raised
+        return self._value.exception
 
     # -- telling ------------------------------------------------------------------------------------------------------
 
@@ -213,7 +223,7 @@ class Future(concurrent.futures.Future[T], Placeholder, Generic[T]):
                     return False
                 self._outcome = outcome
                 self._state = state
-                for waiter in self._lazy_waiters or ():
+                for waiter in self._condition.waiters:
                     self._tell(waiter)
                 self._condition.notify_all()
         self._invoke_callbacks()
