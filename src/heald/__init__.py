@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from heald.core.resources import Resources as Resources
     from heald.core.retry import Retry as Retry
     from heald.data.file import File as File
+    from heald.flow.current import current_session as current_session
     from heald.flow.session import Session as Session
-    from heald.flow.session import current_session as current_session
     from heald.flow.task import Function as Function
     from heald.flow.task import command as command
     from heald.flow.task import join as join
@@ -55,7 +55,8 @@ _MODULES = {
     "heald.core.resources": "Resources",
     "heald.core.retry": "Retry",
     "heald.data.file": "File",
-    "heald.flow.session": "Session current_session",
+    "heald.flow.current": "current_session",
+    "heald.flow.session": "Session",
     "heald.flow.task": "Function command join task",
     "heald.run.command": "Completed",
     "heald.run.future": "Future as_completed wait",

@@ -85,6 +85,7 @@ class Arena:
         self._shared: dict[object, _Watch] = {}  # exporter and size -> the watch on the exporter, with its Ref
         self._watches: dict[int, _Watch] = {}  # keeps those on views and adopted Refs alive
         self._lock = threading.RLock()
+        self._appointed = {owner}
         self._busy = False
         self._process = os.getpid()
 
@@ -176,11 +177,20 @@ class Arena:
 
         self._alone(punch)
 
+    def appoint(self) -> int:
+        """The number of a new owner; it is nobody else's until `discard`. Raises ArenaFull when there are too many."""
+        for owner in range(OWNERS):
+            if owner not in self._appointed:
+                self._appointed.add(owner)
+                return owner
+        raise ArenaFull(f"there are {OWNERS} owners already")
+
     def discard(self, owner: int) -> None:
         """Gives the pages of an owner that has died back to the system, once nobody reads there any more."""
         if owner == self.owner or not 0 <= owner < OWNERS:
             raise UsageError(f"owner={owner}: must be another owner's number")
         self._punch(owner * self._stride, self._stride)
+        self._appointed.discard(owner)
 
     def close(self) -> None:
         """Nothing can be written or read any more; views that were read stay."""

@@ -5,6 +5,7 @@ Findings only: `digest` makes bytes of them. Nothing here runs or imports code o
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from enum import EnumType
@@ -105,14 +106,15 @@ def _steps(bytecode: bytes) -> Iterator[tuple[int, int]]:
 def reach(function: FunctionType) -> Iterator[tuple[str, object]]:
     """Paths and values of the globals that a function reads, through modules of the project as far as its names lead.
 
-    Names that begin with two underscores (`__file__`) are left out: they say where code is, not what it does.
+    Names that begin with two underscores (`__file__`) and `os.environ` are left out: they say where code is and who
+    runs it, not what it does.
     """
     body, space = read(function.__code__), function.__globals__
     found = [(name, space[name]) for name in sorted(body.reads, reverse=True) if name in space]
     modules = set()
     while found:
         path, value = found.pop()
-        if path.rpartition(".")[2].startswith("__"):
+        if path.rpartition(".")[2].startswith("__") or value is os.environ:
             continue
         yield path, value
         if isinstance(value, ModuleType) and id(value) not in modules and is_project(value.__name__):

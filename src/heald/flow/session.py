@@ -5,7 +5,6 @@ Without one, the first task opens a default session on this machine's cores, whi
 
 from __future__ import annotations
 
-import atexit
 import itertools
 import os
 import threading
@@ -16,6 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 from heald.core.errors import ConfigurationError, UsageError
 from heald.core.task import JOIN, Payload, Task
 from heald.data.payload import pack_call
+from heald.flow.current import sessions
 from heald.flow.map import FutureMap
 from heald.flow.task import Function, plain
 from heald.run.engine import Engine
@@ -76,7 +76,7 @@ class Session:
         self._display: Any = None
         self._live: frozenset[str] = frozenset()
         self._lock = threading.Lock()
-        self._pid = 0
+        self.pid = 0
 
     def __repr__(self) -> str:
         shown = {"executors": list(self.executors)}
@@ -92,7 +92,7 @@ class Session:
             if self._engine is not None:
                 raise UsageError("the session is open already", hint="close it first, or make another")
             self._open()
-        _current.append(self)
+        sessions.append(self)
         return self
 
     def _open(self) -> None:
@@ -112,7 +112,7 @@ class Session:
 
             engine.memoiser = Memoiser(Memo(self.memo if isinstance(self.memo, str) else None), engine)
         self._live = frozenset(one.label for one in self.executors if isinstance(one, ThreadExecutor))
-        self._pid = os.getpid()
+        self.pid = os.getpid()
         engine.start()
         self._engine = engine
         if self.progress is not False:
@@ -132,14 +132,14 @@ class Session:
         if engine is None:
             return
         try:
-            if not cancel and self._pid == os.getpid():
+            if not cancel and self.pid == os.getpid():
                 engine.drain(timeout)
         finally:
             with self._lock:
                 self._engine = None
-            if self in _current:
-                _current.remove(self)
-            if self._pid == os.getpid():
+            if self in sessions:
+                sessions.remove(self)
+            if self.pid == os.getpid():
                 self._shut(engine)
 
     def _shut(self, engine: Engine) -> None:
@@ -183,7 +183,7 @@ class Session:
     def call(self, function: Function[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[T]:
         """Make a call of a Function a task of this session."""
         engine = self._engine
-        if engine is None or self._pid != os.getpid():
+        if engine is None or self.pid != os.getpid():
             raise UsageError("the session is closed", hint="submit inside `with session:`, or call session.start()")
         live = self._is_live(function)
         coded = self._recorder is not None or (function.settings.memo and engine.memoiser is not None)
@@ -304,39 +304,3 @@ def content_key(
 
 def _written(outputs: Iterable[Any]) -> bool:
     return all(os.path.exists(os.fspath(file)) for file in outputs if getattr(file, "local", True))
-
-
-_current: list[Session] = []
-_default = threading.Lock()
-
-
-def current_session() -> Session:
-    """The session that was opened last and is open; the default one when there is none."""
-    if _current and _current[-1]._pid == os.getpid():
-        return _current[-1]
-    if _in_worker():
-        raise UsageError(
-            "a task cannot submit tasks: its process has no session",
-            hint="submit in a function decorated with @heald.join, which returns the futures",
-        )
-    with _default:
-        if not _current or _current[-1]._pid != os.getpid():
-            _current.clear()
-            session = Session().start()
-            atexit.register(_close_default, session)
-        return _current[-1]
-
-
-def _in_worker() -> bool:
-    import sys
-
-    worker = sys.modules.get("heald.run.worker")
-    return worker is not None and bool(worker.running)
-
-
-def _close_default(session: Session) -> None:
-    """At the interpreter's end: wait for what was submitted, as the standard library does."""
-    try:
-        session.close()
-    except KeyboardInterrupt:
-        session.close(cancel=True)

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from heald.core.errors import NotPicklable, UsageError
 from heald.core.task import COMMAND, FUNCTION, JOIN, Work
+from heald.flow.current import current_session
 from heald.flow.map import FutureMap
 from heald.flow.option import Options, Settings, settings
 from heald.run.command import Completed
@@ -51,14 +52,10 @@ class Function(Generic[P, T]):
         self.function = function
         self.kind = kind
         self.settings = chosen
+        self.name = chosen.name or getattr(function, "__name__", type(function).__name__)
         functools.update_wrapper(self, function, updated=())
         self._shipped: dict[tuple[bool, bool], Shipped] = {}
         self._seen: list[tuple[Callable[[], Any], Any]] = []  # how to read its variables, and what was read
-
-    @property
-    def name(self) -> str:
-        """How people know its tasks."""
-        return self.settings.name or getattr(self.function, "__name__", type(self.function).__name__)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the function here and now."""
@@ -76,8 +73,6 @@ class Function(Generic[P, T]):
         A future may stand anywhere in the arguments; the task then waits for it. Raises NotPicklable at once for
         what cannot travel.
         """
-        from heald.flow.session import current_session  # a session takes functions: the two know each other
-
         return current_session().call(self, args, kwargs)
 
     def map(self, *iterables: Iterable[Any], window: int = 10_000) -> FutureMap[T]:
@@ -100,7 +95,7 @@ class Function(Generic[P, T]):
         pickled again when a variable that it reads was bound to something else since, as in a notebook.
         """
         known = self._shipped.get((coded, travels))
-        if known is not None and all(read() is value for read, value in self._seen):
+        if known is not None and (not self._seen or all(read() is value for read, value in self._seen)):
             return known
         pickled = self._pickled() if travels else b""
         code = _code_digest(self.function) if coded else b""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
+import os
 import threading
 import time
 from collections import deque
@@ -16,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from heald.core.errors import HealdError, UsageError
+from heald.core.errors import HealdError, JournalError, UsageError
 from heald.core.event import (
     Cancelled,
     Due,
@@ -30,20 +32,23 @@ from heald.core.event import (
     Usage,
 )
 from heald.core.graph import Graph, Node, Pause, Ready, Settle
-from heald.core.retry import REFUSED, RESULT, WORKER_LOST
+from heald.core.retry import RESULT
 from heald.core.state import State
-from heald.core.task import JOIN, Payload, Task, Work
+from heald.core.task import Payload, Task, Work
 from heald.data.arena import Arena
 from heald.data.payload import unpack
 from heald.run.future import Future
 from heald.run.outcome import Live
 from heald.run.protocol import Order
+from heald.run.route import Routes
 from heald.run.selector import Selector
+from heald.run.tally import Tally
 from heald.run.value import payload_of
 
 T = TypeVar("T")
 
 _TURN = 2000  # messages taken from the inbox before workers are looked at again
+_AGAIN = 1.0  # seconds until a journal that could not be written is tried again
 _NONE_GIVEN: Mapping[int, Any] = {}
 
 
@@ -80,9 +85,11 @@ class Engine:
         self._changed = threading.Condition()
         self._waiters = 0
         self._dead: BaseException | None = None
+        self.unwritten: JournalError | None = None  # why the journal lacks what happened last
         self._closed = False
-        self._homes: dict[tuple[str, Any], Any] = {}
+        self._pid = os.getpid()
         self._pools = dict(pools(self))
+        self._routes = Routes(self._pools)
         self._thread = threading.Thread(target=self._main, name="heald-engine", daemon=True)
 
     def start(self) -> None:
@@ -100,9 +107,8 @@ class Engine:
 
     def submit(self, task: Task, future: Future[Any], needed: Sequence[Future[Any]]) -> None:
         """Take a task in; `needed` are the futures of its inputs. Waits while too many tasks are not over."""
-        if self.tally.open >= self._limit:
+        if self.tally.open + len(self._inbox) >= self._limit:
             self._wait_for_room()
-        self.tally.submitted += 1
         self._inbox.append((task, future, needed))
         if self.selector.asleep:
             self.selector.wake()
@@ -143,7 +149,7 @@ class Engine:
         """Why a task is where it is, in sentences."""
         from heald.core.explain import explain
 
-        return self.ask(lambda: explain(self._graph, task, self._why_not_placed))
+        return self.ask(lambda: explain(self._graph, task, lambda node: self._routes.why_not(node, self._now)))
 
     def decode(self, outcome: Any) -> Any:
         """The value of an outcome."""
@@ -163,6 +169,8 @@ class Engine:
 
     def check_wait(self) -> None:
         """Raise when waiting for a future in this thread would never end."""
+        if self._pid != os.getpid():
+            raise UsageError("the tasks of this future run in the process that this one was forked from")
         if self.inside:
             raise UsageError(
                 "waiting for a future inside a callback would never end",
@@ -171,7 +179,7 @@ class Engine:
 
     def drain(self, timeout: float | None = None) -> bool:
         """Wait until no task is open; False when `timeout` seconds were not enough."""
-        return self._wait_until(lambda: not self.tally.open, timeout)
+        return self._wait_until(lambda: not self._inbox and not self.tally.open, timeout)
 
     def running(self) -> int:
         """How many attempts run. A look in passing."""
@@ -180,7 +188,7 @@ class Engine:
     def _wait_for_room(self) -> None:
         if self.inside or threading.current_thread().name.startswith("heald-join"):
             return  # these are what makes room
-        self._wait_until(lambda: self.tally.open < self._limit, None)
+        self._wait_until(lambda: self.tally.open + len(self._inbox) < self._limit, None)
 
     def _wait_until(self, met: Callable[[], bool], timeout: float | None) -> bool:
         with self._changed:
@@ -192,12 +200,13 @@ class Engine:
 
     def close(self, timeout: float = 30.0) -> None:
         """Cancel what is open, end every process, and stop."""
-        if not self._thread.is_alive():
-            return
-        self.post(self._begin_to_close)
+        if self._thread.is_alive():
+            self.post(self._begin_to_close)
         self._thread.join(timeout)
         if self._thread.is_alive():
             raise HealdError(f"the engine did not stop within {timeout:g} s")
+        if self.unwritten is not None:
+            raise self.unwritten
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
@@ -213,8 +222,14 @@ class Engine:
             if self.memoiser is not None:
                 self.memoiser.close()
             if self.recorder is not None:
-                self.recorder.close()
+                self._close_recorder()
             self.selector.close()
+
+    def _close_recorder(self) -> None:
+        try:
+            self.recorder.close()
+        except JournalError as raised:
+            self.unwritten = raised
 
     def _turn(self) -> None:
         selector = self.selector
@@ -228,19 +243,34 @@ class Engine:
         self._now = now = time.time()
         inbox = self._inbox
         for _ in range(min(len(inbox), _TURN)):
-            message = inbox.popleft()
+            message = inbox[0]
             if type(message) is tuple:
+                self.tally.submitted += 1  # before it leaves the inbox: whoever drains must see it in one or the other
+                inbox.popleft()
                 self._submitted(*message)
             else:
+                inbox.popleft()
                 message()
         while self._timers and self._timers[0][0] <= time.monotonic():
             heapq.heappop(self._timers)[2]()
         for pool in self._pools.values():
             pool.dispatch.pump(now)
         if self.recorder is not None:
-            self.recorder.flush()
-        if self._settled:
+            self._write()
+        if self._settled or self._waiters:
             self._tell()
+
+    def _write(self) -> None:
+        """Write the journal. When the disk refuses, the run goes on, and what was not written is tried again."""
+        try:
+            self.recorder.flush()
+        except JournalError as raised:
+            if self.unwritten is None:
+                logging.getLogger("heald").error("the run goes on, but its journal cannot be written: %s", raised)
+            self.unwritten = raised
+            self.after(_AGAIN, lambda: None)
+        else:
+            self.unwritten = None
 
     def _tell(self) -> None:
         settled, self._settled = self._settled, []
@@ -254,8 +284,6 @@ class Engine:
 
     def _die(self, raised: BaseException) -> None:
         """The loop ended by a fault of ours: fail every future, loudly."""
-        import logging
-
         logging.getLogger("heald").critical("the engine stopped", exc_info=raised)
         self._dead = raised
         self._refuse()
@@ -349,25 +377,11 @@ class Engine:
 
     def place(self, node: Node) -> None:
         """Queue a ready task where it can run."""
-        needs = node.needs
-        key = (JOIN if node.work.kind == JOIN else node.work.executor, needs)
-        pool = self._homes.get(key) or self._home(key)
+        pool = self._routes.find(node)
         if isinstance(pool, Failure):
             self._apply(Finished(node.record.id, self._now, node.attempt, pool))
         else:
-            pool.dispatch.push(node.record.id, needs, node.work.priority, node.depth)
-
-    def _home(self, key: tuple[str, Any]) -> Any:
-        label, needs = key
-        reasons = []
-        for pool in [self._pools[label]] if label else [one for one in self._pools.values() if one.label != JOIN]:
-            reason = pool.dispatch.placement.unfit(needs)
-            if reason is None:
-                self._homes[key] = pool
-                return pool
-            reasons.append(f"{pool.label}: {reason}")
-        hint = "lower what it asks for, or add an executor that has it"
-        return self._homes.setdefault(key, Failure(REFUSED, "; ".join(reasons), hint=hint))
+            pool.dispatch.push(node.record.id, node.needs, node.work.priority, node.depth)
 
     # -- what pools need of their host -------------------------------------------------------------------------------
 
@@ -448,40 +462,7 @@ class Engine:
 
     def broken(self, label: str, reason: str) -> None:
         """An executor can run nothing any more: fail what was meant for it."""
-        failure = Failure(WORKER_LOST, f"executor {label!r}: {reason}", final=True)
-        for key in [key for key, pool in self._homes.items() if getattr(pool, "label", None) == label]:
-            self._homes[key] = failure
+        failure = self._routes.close(label, reason)
         for task, node in list(self._graph.nodes.items()):
-            if node.state in (State.ready, State.placed, State.running) and node.work.kind != JOIN:
+            if node.state in (State.ready, State.placed, State.running) and self._routes.find(node) is failure:
                 self._apply(Finished(task, self._now, node.attempt, failure))
-
-    def _why_not_placed(self, node: Node) -> str:
-        pool = self._homes.get((JOIN if node.work.kind == JOIN else node.work.executor, node.needs))
-        if pool is None or isinstance(pool, Failure):
-            return ""
-        return str(pool.dispatch.placement.explain(node.needs, self._now))
-
-
-class Tally:
-    """How many tasks there are of each sort. Read from any thread."""
-
-    def __init__(self) -> None:
-        self.submitted = 0
-        self.done = 0
-        self.failed = 0
-        self.cancelled = 0
-        self.recalled = 0  # of those done: not run, since the value was known
-
-    @property
-    def open(self) -> int:
-        """Tasks that are not over."""
-        return self.submitted - self.done - self.failed - self.cancelled
-
-    def count(self, state: State) -> None:
-        """One more task is over."""
-        if state is State.done:
-            self.done += 1
-        elif state is State.failed:
-            self.failed += 1
-        else:
-            self.cancelled += 1

@@ -50,6 +50,7 @@ class Lane:
         self._last: Order | None = None  # the order that ended last
         self._held: dict[str, Ref] = {}
         self._freed: deque[Ref] = deque()
+        self.lent = 0  # regions that the worker wrote and the driver has not given back
         self._out = bytearray()
         self._frames = protocol.Frames()
         self._epoch = 0
@@ -125,7 +126,14 @@ class Lane:
         self._freed.append(ref)
 
     def _free(self) -> Free:
-        return Free(tuple(self._freed.popleft() for _ in range(len(self._freed))))
+        refs = tuple(self._freed.popleft() for _ in range(len(self._freed)))
+        self.lent -= len(refs)
+        return Free(refs)
+
+    @property
+    def needed(self) -> bool:
+        """Whether the driver still needs something that the worker wrote."""
+        return self.lent > len(self._freed)
 
     def _write(self, data: bytes) -> None:
         if self._closed:
@@ -228,6 +236,8 @@ class Lane:
         """Let go of the worker: an idle one ends by itself."""
         if not self._closed:
             self._closed = True
+            self._held.clear()
+            self._last = None
             self._selector.forget(self._socket)
             self._socket.close()
             os.close(self._claims)

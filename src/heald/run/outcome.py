@@ -73,15 +73,15 @@ def _pickled(raised: BaseException) -> Payload | None:
     import cloudpickle
     from tblib import pickling_support
 
-    try:
-        pickling_support.install(raised)
-        data = pickle.dumps(raised, 5)
-        if b"__main__" in data:
-            data = cloudpickle.dumps(raised, 5)
-        pickle.loads(data)  # an exception whose constructor wants other arguments fails only here
-    except Exception:
-        return None
-    return Payload(data)
+    for dumps in (pickle.dumps, cloudpickle.dumps):  # the second for a class of the script, which goes by value
+        try:
+            pickling_support.install(raised)
+            data = dumps(raised, 5)
+            pickle.loads(data)  # an exception whose constructor wants other arguments fails only here
+        except Exception:
+            continue
+        return Payload(data)
+    return None
 
 
 def error(outcome: Failure, *, task: int, name: str, decode: Callable[[Payload], Any]) -> BaseException:

@@ -79,7 +79,7 @@ class Pool:
         nodes = [Node(os.uname().nodename, executor.cores, executor.gpus, executor.memory)]
         self.dispatch = Dispatch(self.label, nodes, host, self._hold, self._open_lane)
         self._lanes: dict[int, Lane] = {}
-        self._born = 0
+        self._dead: list[Lane] = []  # whose results somebody still needs
         self._stillborn = 0
         self._watching = False
         self._control: socket.socket | None = None
@@ -174,12 +174,18 @@ class Pool:
             self.stop(found[1], Failure(CANCELLED, "cancelled"))
 
     def _open_lane(self) -> Lane:
-        self._born += 1
-        lane = Lane(self._born, self._host.selector, self._host.definition)
+        self._bury()
+        lane = Lane(self._host.arena.appoint(), self._host.selector, self._host.definition)
         self._lanes[lane.number] = lane
         lane.listen(lambda: self._hear(lane))
         self._tell(Spawn(lane.number), lane.descriptors())
         return lane
+
+    def _bury(self) -> None:
+        """Use the memory and the numbers of dead workers again, where nobody needs what they wrote any more."""
+        for lane in [one for one in self._dead if not one.needed]:
+            self._dead.remove(lane)
+            self._host.arena.discard(lane.number)
 
     def _hold(self, lane: Any, lease: Lease) -> None:
         share = lease.shares[0]
@@ -205,6 +211,7 @@ class Pool:
             outcome = verdict.with_logs(outcome.stdout, outcome.stderr)
         elif isinstance(outcome, Payload) and outcome.buffers:
             adopted = tuple(self._host.arena.adopt(ref, lane.freed) for ref in outcome.buffers)
+            lane.lent += len(adopted)
             outcome = msgspec.structs.replace(outcome, buffers=adopted)
         self._host.ended(order, outcome, report.usage)
         self.dispatch.ended(lane, order.work, report.usage, self._host.now())
@@ -217,7 +224,7 @@ class Pool:
         self.dispatch.leave(lane, alive=False)
         del self._lanes[lane.number]
         lane.close()
-        self._host.arena.discard(lane.number)
+        self._dead.append(lane)
         if culprit is None and not lane.served:
             self._stillborn += 1
         if culprit is not None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import importlib
 import math
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -359,7 +360,8 @@ def test_imports_that_cannot_be_found() -> None:
 
 
 def test_reach_names_paths() -> None:
-    function = compiled("def f(): return K, math.pi, missing, len, __file__", K=1, math=math, __file__="here")
+    text = "def f(): return K, math.pi, missing, len, __file__, environ"
+    function = compiled(text, K=1, math=math, __file__="here", environ=os.environ)
     assert list(reach(function)) == [("K", 1), ("math", math)]
 
 
