@@ -27,9 +27,10 @@ class Failure(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """Why an attempt failed.
 
     `kind` is a class of failure of `core.retry`. `message` is one line, `traceback` the text of the task's own.
-    `exception` is the pickled exception with its traceback, when there is one that can travel. `chain` names, for a
-    dependency failure, the tasks from this one to the one that failed. `hint` says what to do. `exit`: exit status.
-    `stdout`, `stderr`: files of what was printed. `final`: the user's hook forbade another try.
+    `exception` is the pickled exception with its traceback, when there is one that can travel. `chain` names the tasks
+    from this one to the one that failed (itself alone, when it failed by its own doing); the middle of a long one is
+    left out. `hint` says what to do. `exit`: exit status. `stdout`, `stderr`: files of what was printed. `final`: there
+    is no other try, whatever the policy.
     """
 
     kind: str
@@ -93,7 +94,11 @@ class Expanded(_Event, frozen=True):
 
 
 class Finished(_Event, frozen=True):
-    """The attempt is over: with a value, or with a failure. `recalled`: the value was known, nothing was run."""
+    """The attempt is over: with a value, or with a failure.
+
+    `recalled`: nothing was run, since the end was known before: the value from a memo or from an earlier process, or
+    that no place can ever run it.
+    """
 
     attempt: int
     outcome: Payload | Failure

@@ -1,8 +1,8 @@
 """What follows from what happened: events in, actions out.
 
 The graph holds the tasks that are not over, and nothing of those that are. It knows no clock, process or file.
-`apply` takes one event and returns what the engine has to do about it; an event that the transition table of
-`core.state` does not list for the task's state is late or repeated, and returns nothing.
+`apply` takes one event and returns what the engine has to do about it. An event that the transition table of
+`core.state` does not list for the task's state, or that is of another attempt, is late or repeated: it changes nothing.
 
 An outcome is a Failure or anything else (a value, which the graph only hands on).
 """
@@ -28,7 +28,7 @@ from heald.core.event import (
 )
 from heald.core.resources import Resources
 from heald.core.retry import CANCELLED, DEPENDENCY, USER, WORKER_LOST, decide
-from heald.core.state import State
+from heald.core.state import TRANSITIONS, State
 from heald.core.task import Payload, Task, Work
 
 _NONE_GIVEN: Mapping[int, Any] = {}
@@ -103,6 +103,11 @@ class Node:
         return [got[task] for task in self.record.inputs] if got else []
 
     @property
+    def needed(self) -> tuple[int, ...]:
+        """The tasks whose values it needs before it goes on: its inputs, or what the body of a join returned."""
+        return self.record.inputs if self.join is None else self.join.children
+
+    @property
     def label(self) -> str:
         """How people know it."""
         return f"{self.work.name}#{self.record.id}"
@@ -128,10 +133,14 @@ class Graph:
         when the task settles.
         """
         actions: list[Action] = []
+        node = self.nodes.get(event.task)
         if isinstance(event, Submitted):
-            self._submit(event, given, handle, actions)
-        elif (node := self.nodes.get(event.task)) is not None:
-            _HANDLERS[type(event)](self, node, event, given, actions)
+            if node is None:
+                self._submit(event, given, handle, actions)
+        elif node is not None:
+            handler, states = _HANDLERS[type(event)]
+            if node.state in states:
+                handler(self, node, event, given, actions)
         return actions
 
     # -- submission ------------------------------------------------------------------------------------------------
@@ -150,7 +159,7 @@ class Graph:
     def _need(self, node: Node, inputs: tuple[int, ...], given: Mapping[int, Any], actions: list[Action]) -> None:
         """Make `node` wait for `inputs`; settle it at once when one of them has failed already."""
         node.got = got = node.got or {}
-        failed: tuple[int, Any] | None = None
+        failed: Failure | None = None
         for task in inputs:
             parent = self.nodes.get(task)
             if parent is not None:
@@ -160,40 +169,40 @@ class Graph:
                 node.missing += 1
                 node.depth = max(node.depth, parent.depth + 1)
             elif isinstance(outcome := given[task], Failure):
-                failed = failed or (task, outcome)
+                failed = failed or (outcome if outcome.chain else msgspec.structs.replace(outcome, chain=(f"task {task}",)))
             else:
                 got[task] = outcome
         if failed is not None:
-            self._settle(node, _dependency(node, f"task {failed[0]}", failed[1]), actions)
+            self._settle(node, _dependency(node, failed), actions)
 
     # -- placement and progress ------------------------------------------------------------------------------------
 
     def _placed(self, node: Node, event: Placed, given: Mapping[int, Any], actions: list[Action]) -> None:
-        if node.state is State.ready and event.attempt == node.attempt + 1:
+        if event.attempt > node.attempt:
             node.state = State.placed
             node.attempt = event.attempt
 
     def _started(self, node: Node, event: Started, given: Mapping[int, Any], actions: list[Action]) -> None:
-        if node.state is State.placed and event.attempt == node.attempt:
+        if event.attempt == node.attempt:
             node.state = State.running
 
     def _returned(self, node: Node, event: Returned, given: Mapping[int, Any], actions: list[Action]) -> None:
-        if node.state in (State.placed, State.running) and event.attempt == node.attempt:
+        if event.attempt == node.attempt:
             node.state = State.ready
             actions.append(Ready(event.task))
 
     def _due(self, node: Node, event: Due, given: Mapping[int, Any], actions: list[Action]) -> None:
-        if node.state is State.waiting and event.attempt == node.attempt and not node.missing:
+        if event.attempt == node.attempt and not node.missing:  # with some missing, it does not wait for a pause
             node.state = State.ready
             actions.append(Ready(event.task))
 
     # -- ends ------------------------------------------------------------------------------------------------------
 
     def _finished(self, node: Node, event: Finished, given: Mapping[int, Any], actions: list[Action]) -> None:
-        if event.attempt != node.attempt or (node.state is State.waiting and not event.recalled):
+        if event.attempt != node.attempt or (node.state in (State.waiting, State.ready) and not event.recalled):
             return
         outcome: Any = event.outcome
-        if isinstance(outcome, Failure) and self._retry(node, outcome, actions):
+        if isinstance(outcome, Failure) and not event.recalled and self._retry(node, outcome, actions):
             return
         self._settle(node, outcome, actions)
 
@@ -219,9 +228,9 @@ class Graph:
         return True
 
     def _expanded(self, node: Node, event: Expanded, given: Mapping[int, Any], actions: list[Action]) -> None:
-        if node.state not in (State.placed, State.running) or event.attempt != node.attempt:
+        if event.attempt != node.attempt:
             return
-        cycle = self._behind(node, set(event.children)) if node.children or node.record.id in event.children else None
+        cycle = self._cycle(node, event.children)
         if cycle is not None:
             message = f"it returned the future of {cycle}, which waits for it"
             hint = "a join may return only futures of tasks that do not need its own result"
@@ -234,20 +243,24 @@ class Graph:
         if not node.missing and not node.state.final:
             self._settle(node, _joined(node), actions)
 
-    def _behind(self, node: Node, children: set[int]) -> str | None:
-        """The label of one of `children` that waits, through any number of others, for `node`; or None."""
-        seen = {node.record.id}
-        stack = [node.record.id]
-        while stack:
-            task = stack.pop()
-            found = self.nodes.get(task)
-            if found is None:
-                continue
-            if task in children:
-                return found.label
-            fresh = [child for child in found.children or () if child not in seen]
-            seen.update(fresh)
-            stack.extend(fresh)
+    def _cycle(self, node: Node, children: tuple[int, ...]) -> str | None:
+        """The label of one of `children` that waits, through any number of others, for `node`; or None.
+
+        It looks at what they wait for, since a body's tasks are mostly new: those behind `node` may be many more.
+        """
+        seen: set[int] = set()
+        for child in children:
+            stack = [child]
+            while stack:
+                task = stack.pop()
+                found = self.nodes.get(task)
+                if found is None or task in seen:
+                    continue
+                if found is node:
+                    return self.nodes[child].label
+                seen.add(task)
+                if found.missing:
+                    stack.extend(found.needed)
         return None
 
     def _cancelled(self, node: Node, event: Cancelled, given: Mapping[int, Any], actions: list[Action]) -> None:
@@ -263,12 +276,14 @@ class Graph:
                 continue
             failed = isinstance(outcome, Failure)
             cancelled = failed and outcome.kind == CANCELLED
+            if failed and not outcome.chain:
+                outcome = msgspec.structs.replace(outcome, chain=(node.label,))
             if cancelled and node.state in (State.placed, State.running):
                 actions.append(Stop(task, node.attempt, outcome.message))
             node.state = (State.cancelled if cancelled else State.failed) if failed else State.done
             actions.append(Settle(task, node.state, outcome, node.handle))
             if cancelled and node.join is not None:
-                reason = f"{node.label}, which submitted it, was cancelled"
+                reason = f"{node.label}, which returned its future, was cancelled"
                 inner = [self.nodes.get(child) for child in node.join.children]
                 stack.extend((one, Failure(CANCELLED, reason)) for one in reversed(inner) if one is not None)
             for child in node.children or ():
@@ -276,7 +291,7 @@ class Graph:
                 if waiting is None:
                     continue
                 if failed:
-                    stack.append((waiting, _dependency(waiting, node.label, outcome)))
+                    stack.append((waiting, _dependency(waiting, outcome)))
                 else:
                     self._receive(waiting, task, outcome, actions, stack)
 
@@ -310,35 +325,43 @@ class Joined(msgspec.Struct, frozen=True):
     values: tuple[Any, ...]
 
 
-def _dependency(node: Node, parent: str, failure: Failure) -> Failure:
-    """The failure of `node` because of that of `parent`."""
-    if failure.kind == CANCELLED:
-        return Failure(CANCELLED, f"{parent}, which it needs, was cancelled: {failure.message}")
-    chain = (node.label, *(failure.chain or (parent,)))
+def _dependency(node: Node, failure: Failure) -> Failure:
+    """The failure of `node` because of one that it needed, whose `chain` begins with that one."""
+    chain = (node.label, *failure.chain)
     if len(chain) > _LONGEST_CHAIN:
         half = _LONGEST_CHAIN // 2
         chain = (*chain[:half], "…", *chain[-half:])
-    message = failure.message if failure.kind == DEPENDENCY else f"{parent} failed: {failure.message}"
+    cancelled = failure.kind == CANCELLED
+    message = failure.message
+    if len(failure.chain) == 1:  # the first to suffer says whose fault it is; all behind it say the same
+        message = f"{chain[1]}{', which it needs, was cancelled' if cancelled else ' failed'}: {message}"
     return Failure(
-        DEPENDENCY,
+        CANCELLED if cancelled else DEPENDENCY,
         message,
         exception=failure.exception,
         traceback=failure.traceback,
         chain=chain,
         hint=failure.hint,
         exit=failure.exit,
-        code=failure.code,
         stdout=failure.stdout,
         stderr=failure.stderr,
     )
 
 
-_HANDLERS: dict[type, Callable[[Graph, Node, Any, Mapping[int, Any], list[Action]], None]] = {
-    Placed: Graph._placed,
-    Started: Graph._started,
-    Returned: Graph._returned,
-    Due: Graph._due,
-    Finished: Graph._finished,
-    Expanded: Graph._expanded,
-    Cancelled: Graph._cancelled,
+def _accepting(kind: type) -> tuple[State, ...]:
+    return tuple(state for state, name in TRANSITIONS if name == kind.__name__.lower())
+
+
+_Handler = Callable[[Graph, Node, Any, Mapping[int, Any], list[Action]], None]
+_HANDLERS: dict[type, tuple[_Handler, tuple[State, ...]]] = {
+    kind: (handler, _accepting(kind))
+    for kind, handler in (
+        (Placed, Graph._placed),
+        (Started, Graph._started),
+        (Returned, Graph._returned),
+        (Due, Graph._due),
+        (Finished, Graph._finished),
+        (Expanded, Graph._expanded),
+        (Cancelled, Graph._cancelled),
+    )
 }

@@ -5,60 +5,52 @@ Tables, explanations and a run that goes on after a crash all start here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import msgspec
+
 from heald.core.event import (
+    Cancelled,
     Closed,
     Defined,
+    Due,
     Event,
     Expanded,
     Failure,
     Finished,
     Opened,
     Placed,
+    Returned,
     Started,
     Submitted,
+    TaskEvent,
     Usage,
 )
-from heald.core.graph import Graph, Ready, Settle
+from heald.core.graph import Action, Graph, Ready, Settle
 from heald.core.state import State
 from heald.core.task import Task, Work
 
+_NONE_GIVEN: Mapping[int, Any] = {}
+_LOST = Failure("", "its end is not in the journal")
 
-class Record:
+
+class Record(msgspec.Struct, gc=False):  # there may be millions, none in a cycle: the collector need not look at them
     """One task so far. Times are seconds since the epoch, 0 for what has not happened."""
 
-    __slots__ = (
-        "attempt",
-        "executor",
-        "outcome",
-        "pid",
-        "placed",
-        "recalled",
-        "settled",
-        "started",
-        "state",
-        "submitted",
-        "task",
-        "usage",
-        "worker",
-    )
-
-    def __init__(self, task: Task, submitted: float) -> None:
-        self.task = task
-        self.submitted = submitted
-        self.state = State.waiting
-        self.attempt = 0
-        self.placed = 0.0
-        self.started = 0.0
-        self.settled = 0.0
-        self.executor = ""
-        self.worker = ""
-        self.pid = 0
-        self.outcome: Any = None
-        self.usage: Usage | None = None
-        self.recalled = False
+    task: Task
+    submitted: float
+    state: State = State.waiting
+    attempt: int = 0
+    placed: float = 0.0
+    started: float = 0.0
+    settled: float = 0.0
+    executor: str = ""
+    worker: str = ""
+    pid: int = 0
+    outcome: Any = None
+    usage: Usage | None = None
+    recalled: bool = False
 
     @property
     def failure(self) -> Failure | None:
@@ -93,16 +85,12 @@ class History:
     def apply(self, event: Event) -> None:
         """Take in one event."""
         self.events += 1
-        if isinstance(event, Defined):
-            self.graph.works[event.digest] = event.work
-        elif isinstance(event, Opened):
-            self._open(event)
-        elif isinstance(event, Closed):
-            self.closed = event
-        else:
-            self._task(event)
+        _FOLDS[type(event)](self, event)
 
-    def _open(self, event: Opened) -> None:
+    def _defined(self, event: Defined) -> None:
+        self.graph.works[event.digest] = event.work
+
+    def _opened(self, event: Opened) -> None:
         """Another process goes on with the run: what was under way is to be run again."""
         self.opened.append(event)
         self.closed = None
@@ -111,44 +99,88 @@ class History:
             if not record.state.final:
                 record.state = State.waiting
 
-    def _task(self, event: Any) -> None:
-        task = event.task
-        record = self.records.get(task)
-        given: dict[int, Any] = {}
-        if isinstance(event, Submitted):
-            if record is None:
-                record = self.records[task] = Record(event.record, event.time)
-            else:  # taken up again by a later process
-                record.state, record.outcome = State.waiting, None
-            given = self._outcomes(event.record.inputs)
-        elif record is None:
+    def _closed(self, event: Closed) -> None:
+        self.closed = event
+
+    # -- tasks: the graph says what an event changes, the record notes it --------------------------------------------
+
+    def _submitted(self, event: Submitted) -> None:
+        task = event.record
+        record = self.records.get(task.id)
+        if record is None:
+            record = self.records[task.id] = Record(task, event.time)
+        elif task.id in self.graph.nodes:
             return
-        elif isinstance(event, Placed):
-            record.attempt, record.placed, record.started = event.attempt, event.time, 0.0
-            record.executor, record.worker = event.executor, event.worker
-        elif isinstance(event, Started):
-            record.started, record.pid = event.time, event.pid
-        elif isinstance(event, Finished):
-            record.usage, record.recalled = event.usage, event.recalled
+        else:  # taken up again by a later process
+            record.state, record.outcome, record.settled = State.waiting, None, 0.0
+        given = self._outcomes(task.inputs) if task.inputs else _NONE_GIVEN
+        self._follow(self.graph.apply(event, given, record), event.time)
+
+    def _placed(self, event: Placed) -> None:
+        node = self.graph.nodes.get(event.task)
+        if node is not None and event.attempt > node.attempt:
+            self.graph.apply(event)
+            if node.attempt == event.attempt:
+                record: Record = node.handle
+                record.state = State.placed
+                record.attempt, record.placed, record.started = event.attempt, event.time, 0.0
+                record.executor, record.worker = event.executor, event.worker
+
+    def _started(self, event: Started) -> None:
+        node = self.graph.nodes.get(event.task)
+        if node is not None and event.attempt == node.attempt:
+            self.graph.apply(event)
+            record: Record = node.handle
+            record.state, record.started, record.pid = node.state, event.time, event.pid
+
+    def _finished(self, event: Finished) -> None:
+        record = self.records.get(event.task)
+        if record is None:
+            return
+        if event.attempt == record.attempt and not event.recalled:  # of a cancelled attempt it comes after the end
+            record.usage = event.usage
             record.started = event.usage.started or record.started
-        elif isinstance(event, Expanded):
-            given = self._outcomes(event.children)
-        for action in self.graph.apply(event, given):
-            if isinstance(action, Settle):
-                self._settle(action, event.time)
-            elif isinstance(action, Ready):
-                self.records[action.task].state = State.ready
-        node = self.graph.nodes.get(task)
-        if node is not None:
-            record.state = node.state
+        self._change(event)
+
+    def _change(self, event: TaskEvent) -> None:
+        node = self.graph.nodes.get(event.task)
+        if node is None:
+            return
+        given = self._outcomes(event.children) if isinstance(event, Expanded) else _NONE_GIVEN
+        actions = self.graph.apply(event, given)
+        node.handle.state = node.state
+        self._follow(actions, event.time)
+        if isinstance(event, Finished) and event.recalled and node.state.final:
+            node.handle.recalled = True
 
     def _outcomes(self, tasks: Iterable[int]) -> dict[int, Any]:
+        """How those of `tasks` ended that are over."""
         nodes, records = self.graph.nodes, self.records
-        lost = Failure("", "its end is not in the journal")
         return {
-            task: (records[task].outcome or lost) if task in records else lost for task in tasks if task not in nodes
+            task: _LOST if task not in records or records[task].outcome is None else records[task].outcome
+            for task in tasks
+            if task not in nodes
         }
 
-    def _settle(self, action: Settle, time: float) -> None:
-        record = self.records[action.task]
-        record.state, record.outcome, record.settled = action.state, action.outcome, time
+    def _follow(self, actions: Iterable[Action], time: float) -> None:
+        for action in actions:
+            if isinstance(action, Settle):
+                record: Record = action.handle
+                record.state, record.outcome, record.settled = action.state, action.outcome, time
+            elif isinstance(action, Ready):
+                self.records[action.task].state = State.ready
+
+
+_FOLDS: dict[type, Callable[[History, Any], None]] = {
+    Defined: History._defined,
+    Opened: History._opened,
+    Closed: History._closed,
+    Submitted: History._submitted,
+    Placed: History._placed,
+    Started: History._started,
+    Finished: History._finished,
+    Returned: History._change,
+    Expanded: History._change,
+    Due: History._change,
+    Cancelled: History._change,
+}

@@ -29,23 +29,31 @@ class State(IntEnum):
         return self >= State.done
 
 
-# (state, kind of event) -> the states that the event may lead to. What is not listed here is a late or
-# repeated report, and is ignored: reports cross each other on the way.
+_OVER = (State.done, State.failed, State.cancelled)
+_OPEN = (State.waiting, State.ready, State.placed, State.running)
+
+# (state, kind of event) -> the states that the event may lead to. What is not listed here is a late or repeated
+# report, and is ignored: reports cross each other on the way. The graph looks here which events a state accepts.
 TRANSITIONS: dict[tuple[State, str], tuple[State, ...]] = {
     (State.waiting, "submitted"): (State.waiting, State.ready, State.failed, State.cancelled),
-    (State.waiting, "finished"): (State.waiting, State.ready, State.failed, State.cancelled, State.done),
     (State.waiting, "due"): (State.ready,),
-    (State.waiting, "cancelled"): (State.cancelled,),
+    (State.waiting, "finished"): _OVER,  # recalled from an earlier process
+    (State.ready, "finished"): _OVER,  # recalled from the memo, or refused by every place
     (State.ready, "placed"): (State.placed,),
-    (State.ready, "finished"): (State.done, State.failed),  # recalled from the memo, or refused by every place
-    (State.ready, "cancelled"): (State.cancelled,),
     (State.placed, "started"): (State.running,),
     (State.placed, "returned"): (State.ready,),
-    (State.placed, "expanded"): (State.waiting, State.done, State.failed),
-    (State.placed, "finished"): (State.done, State.failed, State.waiting, State.ready),
-    (State.placed, "cancelled"): (State.cancelled,),
+    (State.placed, "expanded"): (State.waiting, *_OVER),
+    (State.placed, "finished"): (State.waiting, State.ready, *_OVER),
     (State.running, "returned"): (State.ready,),
-    (State.running, "expanded"): (State.waiting, State.done, State.failed),
-    (State.running, "finished"): (State.done, State.failed, State.waiting, State.ready),
-    (State.running, "cancelled"): (State.cancelled,),
+    (State.running, "expanded"): (State.waiting, *_OVER),
+    (State.running, "finished"): (State.waiting, State.ready, *_OVER),
+    **{(state, "cancelled"): (State.cancelled,) for state in _OPEN},
+}
+
+# What the end of one task may do to another: to one that needs it, and to one whose future a cancelled join returned.
+CASCADES: dict[State, tuple[State, ...]] = {
+    State.waiting: (State.ready, *_OVER),
+    State.ready: (State.cancelled,),
+    State.placed: (State.cancelled,),
+    State.running: (State.cancelled,),
 }

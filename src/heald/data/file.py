@@ -8,6 +8,7 @@ from __future__ import annotations
 import builtins
 import hashlib
 import os
+import shlex
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -115,7 +116,8 @@ class File:
         return self.url if self._path is None else self._path
 
     def __format__(self, specification: str) -> str:
-        return format(str(self), specification)
+        text = str(self)
+        return format(shlex.quote(text) if getattr(_quoting, "on", False) else text, specification)
 
     def __repr__(self) -> str:
         shown = repr(urls.local_path(self.url) or urls.redacted(self.url))
@@ -191,6 +193,25 @@ def collecting() -> Iterator[list[File]]:
 
 
 _collecting = threading.local()
+
+
+@contextmanager
+def quoting() -> Iterator[None]:
+    """Inside, a File in an f-string is quoted for a shell when its name needs it: command lines are text.
+
+    >>> with quoting():
+    ...     f"cat {File('/data/a b')}"
+    "cat '/data/a b'"
+    """
+    before = getattr(_quoting, "on", False)
+    _quoting.on = True
+    try:
+        yield
+    finally:
+        _quoting.on = before
+
+
+_quoting = threading.local()
 
 
 @lru_cache(maxsize=65536)

@@ -13,7 +13,7 @@ import pickle
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from heald.core.errors import NotPicklable, UsageError
@@ -23,6 +23,7 @@ from heald.data.arena import SCHEME, Arena, ArenaFull, OnRelease
 
 LARGE = 64 * 1024  # bytes from which a buffer travels beside the pickle rather than in it
 _DEPTH, _BREADTH = 8, 1000  # how far the search for what cannot be pickled goes
+_by_value: tuple[bytes, ...] = (b"__main__",)  # modules that are missing in a worker, or are others there
 
 Resolve = Callable[[Ref], "bytes | bytearray | memoryview"]
 
@@ -72,6 +73,15 @@ def fill(index: int, path: tuple[Any, ...] = ()) -> object:
     return value
 
 
+def send_by_value(module: ModuleType) -> None:
+    """Let functions and classes of the module travel as they are, since a worker cannot import it."""
+    global _by_value
+    import cloudpickle
+
+    cloudpickle.register_pickle_by_value(module)
+    _by_value += (module.__name__.encode(),)
+
+
 def pack(value: object, arena: Arena | None, *, subject: str) -> tuple[Payload, list[Placeholder]]:
     """The Payload of a value, and the placeholders in it in the order of their gaps.
 
@@ -86,7 +96,10 @@ def pack(value: object, arena: Arena | None, *, subject: str) -> tuple[Payload, 
     try:
         try:
             payload, placeholders = _dump(pickle.dumps, value, arena)
-            if b"__main__" not in payload.data:  # which is another module in a worker
+            for name in _by_value:
+                if name in payload.data:
+                    break
+            else:
                 return payload, placeholders
         except Exception:  # a lambda, for one; what is truly wrong fails again
             pass

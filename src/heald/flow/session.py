@@ -86,13 +86,14 @@ class Session:
 
     # -- opening and closing -----------------------------------------------------------------------------------------
 
-    def start(self) -> Session:
-        """Open it, and make it the current one."""
+    def start(self, *, current: bool = True) -> Session:
+        """Open it, and make it the current one, to which tasks submitted by themselves go (unless told not to)."""
         with self._lock:
             if self._engine is not None:
                 raise UsageError("the session is open already", hint="close it first, or make another")
             self._open()
-        sessions.append(self)
+        if current:
+            sessions.append(self)
         return self
 
     def _open(self) -> None:

@@ -18,7 +18,7 @@ from heald.flow.current import current_session
 from heald.flow.map import FutureMap
 from heald.flow.option import Options, Settings, settings
 from heald.run.command import Completed
-from heald.run.function import Imported, attribute, imported
+from heald.run.function import Imported, attribute, importable, imported
 from heald.run.future import Future
 
 P = ParamSpec("P")
@@ -139,7 +139,7 @@ class Function(Generic[P, T]):
     def _importable(self) -> bool:
         """Whether a worker finds this by its name."""
         module = getattr(self.function, "__module__", None)
-        if not module or module == "__main__" or module not in sys.modules:
+        if not module or module not in sys.modules or not importable(module):
             return False
         try:
             return imported(module, self.function.__qualname__) is self.function

@@ -5,11 +5,12 @@ What the user's code raises ends here, as a Failure that says where.
 
 from __future__ import annotations
 
-import os
 import pickle
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from heald.core.environment import PLAIN
 from heald.core.errors import NotPicklable, OutputMissing
 from heald.core.event import Failure
 from heald.core.ref import Ref
@@ -17,11 +18,13 @@ from heald.core.retry import RESULT, STAGING, USER
 from heald.core.task import COMMAND, Payload, Work
 from heald.data.arena import Arena
 from heald.data.payload import pack, unpack
+from heald.run.command import Completed, execute, failed, mpi_prefix, not_started, words
 from heald.run.outcome import failure
 from heald.run.protocol import Order
 from heald.run.surrounding import Surrounding
 
 _FILE = b"heald.data.file"  # stands in the pickle of every File
+_NOTHING: Mapping[str, str] = {}
 
 
 class Stopped(BaseException):
@@ -40,7 +43,7 @@ class Call:
         self.pickled = pickled
         self.function: Callable[..., Any] | None = None
         self.waiting = False
-        self.measured: tuple[float, int] | None = None
+        self.measured: list[Any] | None = None
 
     def run(
         self, order: Order, arena: Arena, surrounding: Surrounding, on_release: Callable[[Ref], None]
@@ -52,81 +55,89 @@ class Call:
                 function = self.function = pickle.loads(self.pickled)
             except Exception as raised:
                 return _because(failure(raised), "the function cannot be loaded in a worker")
-        work = self.work
-        files = work.kind == COMMAND or _mentions_file(order)
-        if files or work.environment.directory or work.environment.variables or work.environment.stdout:
-            return self._run_with_files(function, order, arena, surrounding, on_release)
         try:
-            args, kwargs = unpack(order.arguments, arena, order.inputs, on_release=on_release)
-        except Exception as raised:
-            return _because(failure(raised), "the arguments cannot be loaded in a worker")
-        try:
-            value = function(*args, **kwargs)
+            if self.work.environment is not PLAIN:
+                surrounding.enter(self.work.environment, order.task)
+            if _mentions_file(order):
+                value = self._call_with_files(function, order, arena, surrounding, on_release)
+            else:
+                args, kwargs = _arguments(order, arena, on_release)
+                value = function(*args, **kwargs)
+                if self.work.kind == COMMAND:
+                    value = self._execute(value, order, surrounding)
         except Stopped:
             raise
+        except _NotPrepared as raised:
+            return _because(failure(raised.reason), str(raised))
+        except OutputMissing as raised:
+            return Failure(USER, raised.message, hint=raised.hint, code=raised.code)
         except BaseException as raised:
             return _raised(raised)
-        return packed(value, arena, work)
+        return value if isinstance(value, Failure) else packed(value, arena, self.work)
 
-    def _run_with_files(
+    def _call_with_files(
         self,
         function: Callable[..., Any],
         order: Order,
         arena: Arena,
         surrounding: Surrounding,
         on_release: Callable[[Ref], None],
-    ) -> Payload | Failure:
+    ) -> Any:
+        """Bring the files in the arguments here, call, and deliver those that were promised."""
         from heald.data import file, staging
 
-        work = self.work
-        try:
-            surrounding.enter(work.environment, order.task)
-            with file.collecting() as found:
-                args, kwargs = unpack(order.arguments, arena, order.inputs, on_release=on_release)
-        except Exception as raised:
-            return _because(failure(raised), "the attempt could not be prepared")
+        with file.collecting() as found:
+            args, kwargs = _arguments(order, arena, on_release)
         outputs = [one for one in kwargs.get("outputs") or () if isinstance(one, file.File)]
         written = {id(one) for one in outputs}
         area = surrounding.staging(order.task)
-        try:
-            staging.stage_in([one for one in found if id(one) not in written], area, cache=surrounding.cache)
-            staging.prepare_outputs(outputs, area)
+        staging.stage_in([one for one in found if id(one) not in written], area, cache=surrounding.cache)
+        staging.prepare_outputs(outputs, area)
+        if self.work.kind != COMMAND:
             value = function(*args, **kwargs)
-            if work.kind == COMMAND:
-                value = self._command(value, order, surrounding)
-            if not isinstance(value, Failure):
-                staging.stage_out(outputs)
-        except Stopped:
-            raise
-        except OutputMissing as raised:
-            return Failure(USER, raised.message, hint=raised.hint, code=raised.code)
-        except BaseException as raised:
-            return _raised(raised)
-        finally:
-            self.waiting = False
-        return value if isinstance(value, Failure) else packed(value, arena, work)
+        else:
+            with file.quoting():
+                line = function(*args, **kwargs)
+                quoted = {format(one): str(one) for one in found}
+            value = self._execute(line, order, surrounding, quoted)
+        if not isinstance(value, Failure):
+            staging.stage_out(outputs)
+        return value
 
-    def _command(self, line: Any, order: Order, surrounding: Surrounding) -> Any:
-        import time
-
-        from heald.run.command import Completed, execute, failed, mpi_prefix, not_started, words
-
+    def _execute(
+        self, line: Any, order: Order, surrounding: Surrounding, quoted: Mapping[str, str] = _NOTHING
+    ) -> Completed | Failure:
+        """Run a command line to its end. `quoted`: names of files as the function found them, and as they are."""
         prefix = mpi_prefix(self.work.resources)
-        os.environ.update(HEALD_MPI_PREFIX=prefix, HEALD_TASK=str(order.task), HEALD_ATTEMPT=str(order.attempt))
-        argv = words(line, prefix)
+        argv = words(line, prefix, quoted)
         begun = time.perf_counter()
         self.waiting = True
         try:
-            status, *measured = execute(argv)
+            status, *self.measured = execute(argv, _named(order, prefix))
         except OSError as raised:
             return not_started(argv, raised)
         finally:
             self.waiting = False
-        self.measured = (measured[0], int(measured[1]))
         if status:
             return failed(argv, status)
         stdout, stderr = surrounding.outputs(self.work.environment, order.task, order.attempt)
         return Completed(0, stdout, stderr, time.perf_counter() - begun)
+
+
+class _NotPrepared(Exception):
+    """What was needed for the call is not there."""
+
+    def __init__(self, text: str, reason: Exception) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+def _arguments(order: Order, arena: Arena, on_release: Callable[[Ref], None]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    try:
+        args, kwargs = unpack(order.arguments, arena, order.inputs, on_release=on_release)
+    except Exception as raised:
+        raise _NotPrepared("the arguments cannot be loaded in a worker", raised) from raised
+    return args, kwargs
 
 
 def packed(value: Any, arena: Arena | None, work: Work) -> Payload | Failure:
@@ -147,6 +158,12 @@ def refs(order: Order) -> Iterator[Ref]:
         stack.extend(payload.inputs)
 
 
+def _named(order: Order, prefix: str) -> dict[bytes, bytes]:
+    """The variables by which a command knows its task."""
+    named = {"HEALD_MPI_PREFIX": prefix, "HEALD_TASK": order.task, "HEALD_ATTEMPT": order.attempt}
+    return {name.encode(): str(value).encode() for name, value in named.items()}
+
+
 def _mentions_file(order: Order) -> bool:
     return _FILE in order.arguments.data or any(_FILE in payload.data for payload in order.inputs)
 
@@ -159,7 +176,7 @@ def _raised(raised: BaseException) -> Failure:
             hint="return a value or raise an exception: a task shares its process with others",
             exit=raised.code if isinstance(raised.code, int) else 1,
         )
-    return failure(raised, skip=1)
+    return failure(raised)
 
 
 def _because(found: Failure, reason: str) -> Failure:

@@ -12,7 +12,7 @@ import re
 import shlex
 import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ from heald.core.errors import UsageError
 from heald.core.event import Failure
 from heald.core.resources import Resources
 from heald.core.retry import USER
-from heald.run.kernel import exit_status, exit_text
+from heald.run.kernel import exit_status, exit_text, raw_environment
 
 # Without any of these, and without an assignment at its head, a text means the same to a shell and to shlex.
 _SHELL = re.compile(r"[|&;<>()$`*?\[\]#~{}!\n]|^\s*\w+=")
+_NOTHING: Mapping[str, str] = {}
 _DEFAULT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGHUP, signal.SIGCHLD, signal.SIGXFSZ)
 
 
@@ -43,8 +44,10 @@ class Completed:
         return self.stdout.read_text(errors="replace") if self.stdout else ""
 
 
-def words(line: Any, prefix: str = "") -> list[str]:
+def words(line: Any, prefix: str = "", quoted: Mapping[str, str] = _NOTHING) -> list[str]:
     """The words to start for what a command function returned; `prefix` starts MPI programs.
+
+    In a list, names of files that were quoted for a shell (`quoted`, by the quoted form) get back their own form.
 
     >>> words("echo hello")
     ['echo', 'hello']
@@ -59,6 +62,9 @@ def words(line: Any, prefix: str = "") -> list[str]:
         found = ["/bin/sh", "-c", line] if _SHELL.search(line) else shlex.split(line)
     elif isinstance(line, Sequence) and not isinstance(line, bytes | bytearray):
         found = [os.fspath(word) if isinstance(word, os.PathLike) else str(word) for word in line]
+        for form, name in quoted.items():
+            if form != name:
+                found = [word.replace(form, name) for word in found]
     else:
         raise UsageError(
             f"a command function must return the command line, not {type(line).__name__}",
@@ -76,13 +82,14 @@ def mpi_prefix(needs: Resources) -> str:
     return f"mpiexec -n {needs.ranks}" if needs.ranks > 1 else ""
 
 
-def execute(argv: list[str]) -> tuple[int, float, int]:
+def execute(argv: list[str], variables: Mapping[bytes, bytes]) -> tuple[int, float, int]:
     """Start `argv`, wait for its end: exit status (as `subprocess` gives it), CPU seconds, peak memory in bytes.
 
-    The child stays in this process group, and has this process's directory, variables and streams.
+    The child stays in this process group, and has this process's directory, streams and variables, and `variables`.
     Raises OSError when it cannot be started.
     """
-    pid = os.posix_spawnp(argv[0], argv, os.environ, setsigdef=_DEFAULT_SIGNALS, setsigmask=())
+    around = {**raw_environment(), **variables}
+    pid = os.posix_spawnp(argv[0], argv, around, setsigdef=_DEFAULT_SIGNALS, setsigmask=())
     _, status, usage = os.wait4(pid, 0)
     return exit_status(status), usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
 

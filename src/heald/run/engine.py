@@ -379,7 +379,7 @@ class Engine:
         """Queue a ready task where it can run."""
         pool = self._routes.find(node)
         if isinstance(pool, Failure):
-            self._apply(Finished(node.record.id, self._now, node.attempt, pool))
+            self._apply(Finished(node.record.id, self._now, node.attempt, pool, recalled=True))
         else:
             pool.dispatch.push(node.record.id, node.needs, node.work.priority, node.depth)
 
@@ -465,4 +465,5 @@ class Engine:
         failure = self._routes.close(label, reason)
         for task, node in list(self._graph.nodes.items()):
             if node.state in (State.ready, State.placed, State.running) and self._routes.find(node) is failure:
-                self._apply(Finished(task, self._now, node.attempt, failure))
+                waits = node.state is State.ready
+                self._apply(Finished(task, self._now, node.attempt, failure, recalled=waits))

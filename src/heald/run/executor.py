@@ -7,6 +7,7 @@ session with nothing else in it.
 
 from __future__ import annotations
 
+import atexit
 import concurrent.futures
 import importlib
 import threading
@@ -40,9 +41,15 @@ class Executor(concurrent.futures.Executor):
             if self._shut:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             if self._session is None:
-                # Sessions are a floor above: only an executor used on its own needs one.
-                self._session = importlib.import_module("heald.flow.session").Session([self], memo=None).start()
-        return self._session.submit(fn, *args, **kwargs)  # type: ignore[no-any-return]
+                self._session = self._open()
+            session = self._session
+        return session.submit(fn, *args, **kwargs)  # type: ignore[no-any-return]
+
+    def _open(self) -> Any:
+        # Sessions are a floor above: only an executor used on its own needs one.
+        session = importlib.import_module("heald.flow.session").Session([self], memo=None, progress=False)
+        atexit.register(self.shutdown)  # as in the standard library, what was submitted is run before the end
+        return session.start(current=False)
 
     def map(
         self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1
@@ -59,12 +66,13 @@ class Executor(concurrent.futures.Executor):
             session, self._session = self._session, None
         if session is None:
             return
+        atexit.unregister(self.shutdown)
         if cancel_futures:
             session.cancel_waiting()
         if wait:
             session.close()
         else:
-            threading.Thread(target=session.close, name="heald-shutdown", daemon=True).start()
+            threading.Thread(target=session.close, name="heald-shutdown").start()
 
     def _arguments(self) -> dict[str, Any]:
         return {"label": self.label}

@@ -2,8 +2,37 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import itertools
+import sys
 from typing import Any
+
+from heald.data.payload import send_by_value
+
+
+@functools.cache
+def importable(module: str) -> bool:
+    """Whether a worker, which has the same `sys.path`, finds a loaded module by its name.
+
+    What stands in one that it would not find (a file that was loaded by its path, say) travels by value from now on.
+
+    >>> importable("os.path"), importable("__main__")
+    (True, False)
+    """
+    if module == "__main__":
+        return False
+    spec, path = None, None
+    for name in itertools.accumulate(module.split("."), "{}.{}".format):
+        spec = next((spec for finder in sys.meta_path if (spec := finder.find_spec(name, path))), None)
+        path = spec.submodule_search_locations if spec else None
+        if path is None:  # nothing, or no package: importing it makes what seems to be in it (os.path)
+            break
+    file = getattr(sys.modules[module], "__file__", None)
+    if spec is None or (spec.name == module and spec.has_location and spec.origin != file):
+        send_by_value(sys.modules[module])
+        return False
+    return True
 
 
 def attribute(module: str, qualname: str) -> Any:

@@ -212,21 +212,22 @@ class Future(concurrent.futures.Future[T], Placeholder, Generic[T]):
         with _guard:
             if self._state != _PENDING:
                 return False
-            if self._lazy_condition is None:
+            condition = self._lazy_condition
+            if condition is None:
                 self._outcome = outcome
                 self._state = state
-                if self._callbacks is None:
-                    return True
-        if self._state == _PENDING:
-            with self._condition:
-                if self._state != _PENDING:
-                    return False
-                self._outcome = outcome
-                self._state = state
-                for waiter in self._condition.waiters:
+        if condition is not None:
+            with condition:
+                with _guard:  # two may settle it, and a third add a callback, at the same moment
+                    if self._state != _PENDING:
+                        return False
+                    self._outcome = outcome
+                    self._state = state
+                for waiter in condition.waiters:
                     self._tell(waiter)
-                self._condition.notify_all()
-        self._invoke_callbacks()
+                condition.notify_all()
+        if self._callbacks is not None:
+            self._invoke_callbacks()
         return True
 
     def _tell(self, waiter: Any) -> None:
@@ -258,7 +259,9 @@ class Future(concurrent.futures.Future[T], Placeholder, Generic[T]):
     def _call(self, fn: Callable[[Future[T]], object]) -> None:
         try:
             fn(self)
-        except Exception:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # sys.exit() in a callback must not end the engine's thread
             import logging
 
             logging.getLogger("heald").exception("a callback of %r raised", self)

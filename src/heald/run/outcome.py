@@ -49,11 +49,11 @@ _ERRORS: dict[str, type[TaskError]] = {
 }
 
 
-def failure(raised: BaseException, skip: int = 0) -> Failure:
-    """The record of an exception that a task raised; `skip` frames at the top of its traceback are ours."""
+def failure(raised: BaseException) -> Failure:
+    """The record of an exception that a task raised. Its traceback begins where the task's own code does."""
     trace = raised.__traceback__
-    for _ in range(skip):
-        trace = trace.tb_next if trace is not None else None
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("heald.run."):
+        trace = trace.tb_next
     raised.__traceback__ = trace
     text = "".join(traceback.format_exception(type(raised), raised, trace))
     kind = retry.USER

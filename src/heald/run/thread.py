@@ -151,7 +151,7 @@ class ThreadPool:
             if host.definition(order.work)[0].kind == JOIN:
                 return self._expansion(order, value)
         except BaseException as raised:
-            return failure(raised, skip=1)
+            return failure(raised)
         return Live(value)
 
     def _live_arguments(self, order: Order) -> tuple[Any, Any]:
