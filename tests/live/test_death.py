@@ -34,17 +34,16 @@ def triple(x: int) -> int:
     return 3 * x
 
 
-def spawner(wait_until: Wait) -> psutil.Process:
-    """The process that starts the workers of this process's session."""
-    found: list[psutil.Process] = []
-
-    def look() -> bool:
-        below = psutil.Process().children()
-        found[:] = [one for one in below if "heald.run.spawner" in " ".join(one.cmdline()) and one.children()]
-        return bool(found)
-
-    wait_until(look)
-    return found[0]
+def spawners() -> list[psutil.Process]:
+    """The processes that have started workers for sessions of this process."""
+    found = []
+    for process in psutil.Process().children():
+        try:
+            if process.children() and "heald.run.spawner" in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:  # it has just ended
+            continue
+    return found
 
 
 # -- workers ---------------------------------------------------------------------------------------------------------
@@ -226,7 +225,7 @@ def test_the_spawner_is_killed(session: heald.Session, tmp_path: Path, wait_unti
     running = [session.submit(hang_first, str(python)), sleeper.submit(str(shell))]
     waiting = [session.submit(triple, x) for x in range(20)]
     wait_until(lambda: python.exists() and shell.exists())
-    spawner(wait_until).kill()
+    spawners()[0].kill()
     assert running[0].result(20) == "again"
     assert running[1].result(20).returncode == 0
     assert [one.result(20) for one in waiting] == [*range(0, 60, 3)]
@@ -241,12 +240,13 @@ def test_a_spawner_that_dies_each_time_resolves_every_future(session: heald.Sess
 
     futures = [session.submit(hang, x) for x in range(4)]
     futures.append(session.submit(hang, futures[0]))
-    killed: set[int] = set()
-    while not futures[0].done():
-        found = spawner(lambda look: wait_until(lambda: futures[0].done() or look())) if not futures[0].done() else None
-        if found is not None and found.pid not in killed:
-            killed.add(found.pid)
-            found.kill()
+
+    def killed_until_done() -> bool:
+        for one in spawners():
+            one.kill()
+        return futures[0].done()
+
+    wait_until(killed_until_done)
     assert [type(one.exception(10)) for one in futures] == [heald.WorkerLost] * 4 + [heald.DependencyError]
     with pytest.raises(heald.WorkerLost):
         session.submit(triple, 1).result(10)

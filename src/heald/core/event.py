@@ -126,7 +126,7 @@ class Defined(msgspec.Struct, frozen=True, array_like=True, tag="defined"):
 
 
 class Opened(msgspec.Struct, frozen=True, array_like=True, tag="opened"):
-    """A process began to write this journal. `command` is its command line."""
+    """A process began to write this journal. `command` is its command line, `directory` where it was started."""
 
     time: float
     pid: int
@@ -135,6 +135,7 @@ class Opened(msgspec.Struct, frozen=True, array_like=True, tag="opened"):
     python: str
     heald: str
     command: tuple[str, ...]
+    directory: str = ""
 
 
 class Closed(msgspec.Struct, frozen=True, array_like=True, tag="closed"):

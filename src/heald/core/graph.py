@@ -59,6 +59,12 @@ class Stop(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
+class Withdraw(msgspec.Struct, frozen=True, gc=False):
+    """Find no place for it any more: it was ready, and is over."""
+
+    node: Node
+
+
 class Pause(msgspec.Struct, frozen=True, gc=False):
     """Report `Due` after so many seconds."""
 
@@ -67,29 +73,26 @@ class Pause(msgspec.Struct, frozen=True, gc=False):
     seconds: float
 
 
-Action = Ready | Settle | Stop | Pause
+Action = Ready | Settle | Stop | Withdraw | Pause
 
 
-class Node:
+class Node(msgspec.Struct, gc=False):
     """A task that is not over. `got`: values of its inputs so far; `missing`: how many are still to come.
 
     `handle` is the submitter's: the graph keeps it here so that nobody needs another table of all tasks.
     """
 
-    __slots__ = ("attempt", "children", "depth", "got", "handle", "join", "missing", "record", "state", "tries", "work")
-
-    def __init__(self, record: Task, work: Work, handle: Any) -> None:
-        self.record = record
-        self.work = work
-        self.handle = handle
-        self.depth = 0
-        self.state = State.waiting
-        self.attempt = 0
-        self.missing = 0
-        self.got: dict[int, Any] | None = None
-        self.children: list[int] | None = None  # tasks that wait for this one
-        self.join: Expanded | None = None  # what its body returned, for a join that waits for it
-        self.tries: _Tries | None = None
+    record: Task
+    work: Work
+    handle: Any
+    state: State = State.waiting
+    attempt: int = 0
+    depth: int = 0
+    missing: int = 0
+    got: dict[int, Any] | None = None
+    children: list[int] | None = None  # tasks that wait for this one
+    join: Expanded | None = None  # what its body returned, for a join that waits for it
+    tries: _Tries | None = None
 
     @property
     def needs(self) -> Resources:
@@ -280,6 +283,8 @@ class Graph:
                 outcome = msgspec.structs.replace(outcome, chain=(node.label,))
             if cancelled and node.state in (State.placed, State.running):
                 actions.append(Stop(task, node.attempt, outcome.message))
+            elif cancelled and node.state is State.ready:
+                actions.append(Withdraw(node))
             node.state = (State.cancelled if cancelled else State.failed) if failed else State.done
             actions.append(Settle(task, node.state, outcome, node.handle))
             if cancelled and node.join is not None:

@@ -91,9 +91,13 @@ class History:
         self.graph.works[event.digest] = event.work
 
     def _opened(self, event: Opened) -> None:
-        """Another process goes on with the run: what was under way is to be run again."""
+        """Another process goes on with the run."""
         self.opened.append(event)
         self.closed = None
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """The process that drove the run is gone: what was under way waits to be run again."""
         self.graph.nodes.clear()
         for record in self.records.values():
             if not record.state.final:
@@ -115,6 +119,8 @@ class History:
             record.state, record.outcome, record.settled = State.waiting, None, 0.0
         given = self._outcomes(task.inputs) if task.inputs else _NONE_GIVEN
         self._follow(self.graph.apply(event, given, record), event.time)
+        if record.attempt and (node := self.graph.nodes.get(task.id)) is not None:
+            node.attempt = record.attempt  # attempts are counted on
 
     def _placed(self, event: Placed) -> None:
         node = self.graph.nodes.get(event.task)

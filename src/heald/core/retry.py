@@ -5,9 +5,18 @@ Pure: the engine asks `decide` with the failure, and gets the pause and the reso
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
-from heald.core.resources import Resources
+from heald.core.resources import Resources, seconds
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    Duration = timedelta | float | str  # as people write it; a task keeps its Retry in seconds
+else:
+    Duration = float
 
 # Classes of failure, as they stand in `Failure.kind`.
 USER = "user"  # the task raised, or its command ended with a status other than 0
@@ -27,26 +36,31 @@ _FINAL = frozenset((RESULT, DEPENDENCY, CANCELLED, REFUSED))
 class Retry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How failed attempts are tried again.
 
-    `limit`: attempts after the first. `on`: classes of failure that count against it. `delay`: seconds before the
-    first retry, `backoff`: the factor from one pause to the next, at most `longest` seconds. `grow`: factor on memory
-    after out-of-memory and on walltime after walltime. `lost`: attempts that a lost worker may cost before the task
-    is held to be what kills workers; these are not charged to `limit`.
+    `limit`: attempts after the first. `on`: classes of failure that count against it. `delay`: the pause
+    before the first retry, `backoff`: the factor from one pause to the next, `longest`: no pause is longer. `grow`:
+    factor on memory after out-of-memory and on walltime after walltime. `lost`: attempts that a lost worker may cost
+    before the task is held to be what kills workers; these are not charged to `limit`. Pauses are seconds, a timedelta
+    or text ("5s", "1m").
 
-    >>> Retry(limit=3, delay=1.0).pause(3)
+    >>> Retry(limit=3, delay="1s").pause(3)
     4.0
     """
 
     limit: int = 0
     on: tuple[str, ...] = (USER, OUT_OF_MEMORY, WALLTIME, STAGING)
-    delay: float = 0.0
+    delay: Duration = 0.0
     backoff: float = 2.0
-    longest: float = 300.0
+    longest: Duration = 300.0
     grow: float = 1.0
     lost: int = 2
 
     def pause(self, tried: int) -> float:
         """Seconds to wait after failed attempt number `tried` (from 1)."""
-        return min(self.longest, self.delay * self.backoff ** (tried - 1)) if self.delay else 0.0
+        delay, longest = seconds(self.delay), seconds(self.longest)
+        try:
+            return min(longest, delay * self.backoff ** (tried - 1)) if delay else 0.0
+        except OverflowError:
+            return longest
 
 
 ONCE = Retry()

@@ -46,6 +46,10 @@ def _default() -> Session:
 
 @atexit.register
 def _farewell() -> None:
-    """At the interpreter's end: wait for what was submitted, as the standard library does."""
+    """At the interpreter's end: wait for what was submitted, as the standard library does.
+
+    A script that ended with an exception, Ctrl-C included, has its tasks cancelled, as one inside of `with` has.
+    """
+    failed = hasattr(sys, "last_type") and not hasattr(sys, "ps1")  # a prompt keeps every exception that it showed
     for session in reversed([one for one in sessions if one.pid == os.getpid()]):
-        session.close()
+        session.close(cancel=failed)

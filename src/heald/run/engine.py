@@ -31,8 +31,8 @@ from heald.core.event import (
     TaskEvent,
     Usage,
 )
-from heald.core.graph import Graph, Node, Pause, Ready, Settle
-from heald.core.retry import RESULT
+from heald.core.graph import Graph, Node, Pause, Ready, Settle, Withdraw
+from heald.core.retry import CANCELLED, RESULT
 from heald.core.state import State
 from heald.core.task import Payload, Task, Work
 from heald.data.arena import Arena
@@ -84,7 +84,7 @@ class Engine:
         self._now = time.time()
         self._changed = threading.Condition()
         self._waiters = 0
-        self._dead: BaseException | None = None
+        self._dead: Failure | None = None  # why nothing is run any more
         self.unwritten: JournalError | None = None  # why the journal lacks what happened last
         self._closed = False
         self._pid = os.getpid()
@@ -214,6 +214,8 @@ class Engine:
         try:
             while not self._closed:
                 self._turn()
+            self._dead = Failure(CANCELLED, "the session was closed")
+            self._refuse()  # what came in while it closed
         except BaseException as raised:
             self._die(raised)
         finally:
@@ -285,21 +287,22 @@ class Engine:
     def _die(self, raised: BaseException) -> None:
         """The loop ended by a fault of ours: fail every future, loudly."""
         logging.getLogger("heald").critical("the engine stopped", exc_info=raised)
-        self._dead = raised
+        self._dead = Failure(
+            "",
+            f"the engine stopped: {type(raised).__name__}: {raised}",
+            hint="this is a fault of heald: please report it",
+        )
         self._refuse()
 
     def _refuse(self) -> None:
-        failure = Failure(
-            "",
-            f"the engine stopped: {type(self._dead).__name__}: {self._dead}",
-            hint="this is a fault of heald: please report it",
-        )
+        """Settle all that is open: nothing will be run any more."""
+        state = "CANCELLED_AND_NOTIFIED" if self._closed else "FINISHED"
         while self._inbox:
             message = self._inbox.popleft()
             if type(message) is tuple:
-                message[1]._settle(failure)
+                message[1]._settle(self._dead, state)
         for node in list(self._graph.nodes.values()):
-            node.handle._settle(failure)
+            node.handle._settle(self._dead, state)
         self._graph.nodes.clear()
         with self._changed:
             self._changed.notify_all()
@@ -333,16 +336,17 @@ class Engine:
 
     def _recall(self, task: Task, given: Mapping[int, Any], future: Future[Any], earlier: Any) -> None:
         """Take in a task that the journal knows: with its value when it was done, or to be run again."""
-        node_actions = self._graph.apply(Submitted(task.id, self._now, task), given, future)
+        submitted = Submitted(task.id, self._now, task)
+        actions = self._graph.apply(submitted, given, future)
         node = self._graph.nodes.get(task.id)
-        if node is not None:
-            node.attempt = earlier.attempt
-            if earlier.value is not None:
-                node_actions = self._graph.apply(
-                    Finished(task.id, self._now, node.attempt, earlier.value, recalled=True)
-                )
-                self.tally.recalled += 1
-        for action in node_actions:
+        if node is not None and earlier.value is not None:  # the journal says so already
+            actions = self._graph.apply(Finished(task.id, self._now, node.attempt, earlier.value, recalled=True))
+            self.tally.recalled += 1
+        else:
+            self.recorder.record(submitted)
+            if node is not None:
+                node.attempt = earlier.attempt
+        for action in actions:
             self._act(action)
 
     def _apply(
@@ -362,6 +366,8 @@ class Engine:
             if self.memoiser is not None:
                 self.memoiser.settled(action.task, action.outcome)
             self._settled.append((action.handle, action.outcome, action.state))
+        elif isinstance(action, Withdraw):
+            self._routes.withdraw(action.node)
         elif isinstance(action, Pause):
             task, attempt = action.task, action.attempt
             self.after(action.seconds, lambda: self._apply(Due(task, self._now, attempt)))
@@ -452,6 +458,9 @@ class Engine:
 
     def cancel_waiting(self) -> None:
         """Cancel the tasks that do not run."""
+        for pool in self._pools.values():
+            for lane in list(pool.dispatch.lanes):
+                pool.dispatch.take_back(lane)
         for task, node in list(self._graph.nodes.items()):
             if node.state in (State.waiting, State.ready):
                 self._apply(Cancelled(task, self._now, "the executor was shut down"))

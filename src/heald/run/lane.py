@@ -68,8 +68,9 @@ class Lane:
 
     def handed_over(self) -> None:
         """The worker has its descriptors: close ours of them, so that its death closes the last."""
-        self._theirs.close()
-        os.close(self._stops_theirs)
+        if self._theirs.fileno() >= 0:
+            self._theirs.close()
+            os.close(self._stops_theirs)
 
     # -- out ---------------------------------------------------------------------------------------------------------
 
@@ -240,6 +241,7 @@ class Lane:
             self._last = None
             self._selector.forget(self._socket)
             self._socket.close()
+            self.handed_over()
             os.close(self._claims)
             os.close(self._claims_out)
             os.close(self._stops)

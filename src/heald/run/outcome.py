@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import traceback
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
 from heald.core import retry
@@ -25,6 +26,8 @@ from heald.core.errors import (
 from heald.core.event import Failure
 from heald.core.task import Payload
 from heald.run.log import tail
+
+_DEEPEST = 100  # frames of a traceback that travels
 
 
 class Live:
@@ -55,14 +58,15 @@ def failure(raised: BaseException) -> Failure:
     while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("heald.run."):
         trace = trace.tb_next
     raised.__traceback__ = trace
-    text = "".join(traceback.format_exception(type(raised), raised, trace))
+    shown = traceback.TracebackException(type(raised), raised, trace)  # also of what cannot tell its own message
     kind = retry.USER
     if isinstance(raised, MemoryError):
         kind = retry.OUT_OF_MEMORY
     elif isinstance(raised, StagingError):
         kind = retry.STAGING
-    message = f"{type(raised).__name__}: {raised}" if str(raised) else type(raised).__name__
+    message = f"{type(raised).__name__}: {shown}" if str(shown) else type(raised).__name__
     hint = getattr(raised, "hint", "")
+    text = "".join(shown.format())
     return Failure(
         kind, message.split("\n")[0][:500], _pickled(raised), text, hint=hint if isinstance(hint, str) else ""
     )
@@ -73,6 +77,7 @@ def _pickled(raised: BaseException) -> Payload | None:
     import cloudpickle
     from tblib import pickling_support
 
+    _shorten(raised.__traceback__)
     for dumps in (pickle.dumps, cloudpickle.dumps):  # the second for a class of the script, which goes by value
         try:
             pickling_support.install(raised)
@@ -82,6 +87,16 @@ def _pickled(raised: BaseException) -> Payload | None:
             continue
         return Payload(data)
     return None
+
+
+def _shorten(trace: TracebackType | None) -> None:
+    """Cut out the middle of a traceback that is too deep to be pickled, as that of endless recursion is."""
+    frames: list[TracebackType] = []
+    while trace is not None:
+        frames.append(trace)
+        trace = trace.tb_next
+    if len(frames) > _DEEPEST:
+        frames[_DEEPEST // 2 - 1].tb_next = frames[-_DEEPEST // 2]
 
 
 def error(outcome: Failure, *, task: int, name: str, decode: Callable[[Payload], Any]) -> BaseException:

@@ -23,7 +23,7 @@ from heald.core.task import Payload
 from heald.run import dispatch, protocol
 from heald.run.affinity import variables
 from heald.run.dispatch import Dispatch
-from heald.run.kernel import exit_text
+from heald.run.kernel import exit_text, kill_group
 from heald.run.lane import Lane
 from heald.run.log import tail
 from heald.run.protocol import Began, Born, Died, Ended, Order, Setup, Signal, Spawn
@@ -151,6 +151,8 @@ class Pool:
         self._control.close()
         self._control = None
         for lane in list(self._lanes.values()):
+            if lane.pid:
+                kill_group(lane.pid, signal.SIGKILL)  # the commands below it have nobody else to do it
             self._died(lane, Died(lane.number, -signal.SIGKILL, 0, False))
         status = self._process.wait() if self._process else 0
         self._stillborn += 1

@@ -17,7 +17,19 @@ from typing import Any
 import msgspec
 
 from heald.core import codec
-from heald.core.event import Closed, Defined, Event, Expanded, Failure, Finished, Opened, Submitted
+from heald.core.event import (
+    Cancelled,
+    Closed,
+    Defined,
+    Event,
+    Expanded,
+    Failure,
+    Finished,
+    Opened,
+    Placed,
+    Submitted,
+    Usage,
+)
 from heald.core.history import History, Record
 from heald.core.ref import Ref
 from heald.core.state import State
@@ -71,6 +83,7 @@ class Recorder:
                 sys.version.split()[0],
                 version,
                 tuple(sys.argv),
+                os.getcwd(),
             )
         )
 
@@ -185,11 +198,16 @@ def _compact(history: History) -> Iterator[bytes]:
     batch: list[Event] = [Defined(digest, work) for digest, work in history.works.items()]
     batch.extend(history.opened[-1:])
     for record in history.records.values():
-        task = record.task.id
+        task, attempt, failure = record.task.id, record.attempt, record.failure
         batch.append(Submitted(task, record.submitted, record.task))
-        if record.state in (State.done, State.failed) and record.usage is not None:
-            outcome = record.outcome if record.failure is not None else payload_of(record.outcome)
-            batch.append(Finished(task, record.settled, 0, outcome, record.usage, recalled=True))
+        if attempt:
+            batch.append(Placed(task, record.placed, attempt, record.executor, record.worker))
+        if record.state is State.cancelled and failure is not None:
+            batch.append(Cancelled(task, record.settled, failure.message))
+        elif record.state.final:
+            outcome = payload_of(record.outcome) if failure is None else msgspec.structs.replace(failure, final=True)
+            recalled = record.recalled or not attempt
+            batch.append(Finished(task, record.settled, attempt, outcome, record.usage or Usage(), recalled=recalled))
         if len(batch) >= _FRAME:
             yield codec.encode(batch)
             batch = []

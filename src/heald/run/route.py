@@ -37,6 +37,12 @@ class Routes:
         hint = "lower what it asks for, or add an executor that has it"
         return self._known.setdefault(key, Failure(REFUSED, "; ".join(reasons), hint=hint))
 
+    def withdraw(self, node: Node) -> None:
+        """A task that was ready wants no place any more."""
+        pool = self.find(node)
+        if not isinstance(pool, Failure):
+            pool.dispatch.placement.discard(node.record.id, node.needs, node.work.priority, node.depth)
+
     def why_not(self, node: Node, now: float) -> str:
         """Why a ready task is not placed."""
         pool = self.find(node)

@@ -1,0 +1,67 @@
+"""How tasks are chosen on the command line: one grammar for every verb.
+
+    7            the task with that id; also as errors name it, fit#7
+    3-7          the ids from 3 to 7; 3- for all from 3 on
+    name=sim*    its name, * and ? standing for anything
+    state=failed its state
+    failure=walltime    the class of its failure
+    tag:key=val* its tag `key`
+
+Words of one sort are alternatives, words of different sorts must all hold: `1-9 12 state=failed` are those that failed
+among 1 to 9 and 12.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+
+from heald.core.errors import UsageError
+from heald.core.history import Record
+from heald.core.retry import KINDS
+from heald.core.state import State
+from heald.core.task import Work
+
+Test = Callable[[Record, Work], bool]
+
+GRAMMAR = "Tasks: 7, 3-7, name=sim*, state=failed, failure=walltime, tag:key=value; several sorts must all hold."
+_HINT = "write an id (7), a range (3-7), name=sim*, state=failed, failure=walltime or tag:key=value"
+_IDS = re.compile(r"(\d+)(?:(-)(\d*))?|.*#(\d+)")
+
+
+def selection(words: Sequence[str]) -> Test:
+    """Whether a task, with its work, is one of those that `words` choose; all are, for none.
+
+    Raises UsageError for a word that is none of the grammar's.
+    """
+    sorts: dict[str, list[Test]] = {}
+    for word in words:
+        sort, test = _term(word)
+        sorts.setdefault(sort, []).append(test)
+    wanted = list(sorts.values())
+    return lambda record, work: all([any([test(record, work) for test in tests]) for tests in wanted])
+
+
+def _term(word: str) -> tuple[str, Test]:
+    """The sort of a word, and its test."""
+    field, equals, pattern = word.partition("=")
+    if field == "name" and equals:
+        return field, lambda record, work: fnmatchcase(work.name, pattern)
+    if field == "state" and equals:
+        if pattern not in State.__members__:
+            raise UsageError(f"{pattern!r} is no state of a task", hint=f"there are {', '.join(State.__members__)}")
+        return field, lambda record, work: record.state is State[pattern]
+    if field == "failure" and equals:
+        if pattern not in KINDS:
+            raise UsageError(f"{pattern!r} is no class of failure", hint=f"there are {', '.join(KINDS)}")
+        return field, lambda record, work: record.failure is not None and record.failure.kind == pattern
+    if field.startswith("tag:") and equals:
+        tag = field.removeprefix("tag:")
+        return field, lambda record, work: any(key == tag and fnmatchcase(value, pattern) for key, value in work.tags)
+    if found := _IDS.fullmatch(word):
+        first, dash, last, labelled = found.groups()
+        low = int(labelled or first)
+        high = low if not dash else int(last) if last else float("inf")
+        return "id", lambda record, work: low <= record.task.id <= high
+    raise UsageError(f"{word!r} chooses no tasks", hint=_HINT)

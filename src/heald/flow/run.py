@@ -1,0 +1,143 @@
+"""Runs as anybody may look at them: from a notebook, from the command line, while they go on and afterwards."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from heald.core import codec
+from heald.core.errors import JournalError, JournalLocked, UsageError
+from heald.core.event import Event
+from heald.core.history import History
+from heald.store.folder import Folder, runs_directory
+from heald.store.journal import Follower, read
+from heald.store.owner import Owner
+
+RUNNING, ENDED, KILLED, UNKNOWN = "running", "ended", "killed", "unknown"
+
+
+class Run:
+    """A run by its folder, whoever writes it. Looking at it changes nothing, and needs nobody's leave.
+
+    >>> import tempfile, heald
+    >>> folder = Path(tempfile.mkdtemp(), "run.heald")
+    >>> with heald.Session([heald.ThreadExecutor()], journal=folder) as session:
+    ...     session.submit(max, 3, 4).result()
+    4
+    >>> run = Run(folder)
+    >>> run.state, [record.state.name for record in run.history().records.values()]
+    ('ended', ['done'])
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.folder = Folder(path)
+        self.path = self.folder.path
+        self._follower = Follower(self.folder.journal)
+        self._history = History()
+
+    @property
+    def logs(self) -> Path:
+        """The folder of what its tasks printed."""
+        return self.folder.logs
+
+    @property
+    def recorded(self) -> bool:
+        """Whether it keeps a journal; of others there are only the logs."""
+        return self.folder.journal.exists()
+
+    @property
+    def owner(self) -> Owner | None:
+        """The process that writes it, or that died doing so; None when there is none, or nobody can tell."""
+        try:
+            return self.folder.owner
+        except JournalLocked:
+            return None
+
+    @property
+    def state(self) -> str:
+        """"running", "ended" or "killed"; "unknown" when its process cannot be seen from this machine."""
+        owner = self.owner
+        if owner is None:
+            return UNKNOWN if (self.path / "owner").exists() else ENDED
+        return {True: RUNNING, False: KILLED, None: UNKNOWN}[owner.alive]
+
+    @property
+    def touched(self) -> float:
+        """When anything last happened in it, in seconds since the epoch."""
+        return max(_changed(path) for path in (self.path, self.folder.journal, self.folder.path / "owner"))
+
+    def history(self) -> History:
+        """What became of its tasks up to now. Later calls read only what is new.
+
+        Tasks that were under way when the process of the run ended are waiting: they are run again when the script
+        is. Raises JournalError when the run keeps no journal, JournalCorrupt when that is damaged.
+        """
+        self._check()
+        over = self.state in (ENDED, KILLED)  # asked first: what is read then is all that there will be
+        frames = self._follower.poll()
+        if self._follower.restarted:
+            self._history = History()
+        for frame in frames:
+            self._history.extend(codec.decode(frame))
+        if over:
+            self._history.interrupt()
+        return self._history
+
+    def events(self) -> Iterator[Event]:
+        """All that happened, from the beginning. Raises as `history` does."""
+        self._check()
+        for _, frame in read(self.folder.journal):
+            yield from codec.decode(frame)
+
+    def _check(self) -> None:
+        if not self.recorded:
+            raise JournalError(
+                f"{self.path} keeps no journal: of its tasks only the logs are known",
+                hint='give the session one: heald.Session(journal="run.heald")',
+            )
+
+    def __repr__(self) -> str:
+        return f"heald.Run({os.fspath(self.path)!r})"
+
+
+def runs() -> list[Run]:
+    """The runs that can be found: `*.heald` in the current folder, then those that were given no folder, each sort
+    with the newest first.
+    """
+    return _newest(Path.cwd(), "*.heald") + _newest(runs_directory(), "*")
+
+
+def find_run(path: str | os.PathLike[str] | None = None) -> Run:
+    """The run of that folder, or of that name among those of `runs`; the first of `runs` when nothing is named.
+
+    Raises UsageError when there is no such run.
+    """
+    if path is None:
+        found = runs()
+        if not found:
+            raise UsageError(
+                "there is no run here",
+                hint='a session keeps one as heald.Session(journal="run.heald"); name another folder with --run',
+            )
+        return found[0]
+    for candidate in (Path(path), runs_directory() / Path(path).name):
+        if _is_run(candidate):
+            return Run(candidate)
+    raise UsageError(f"{os.fspath(path)} is no run", hint="heald run ls lists those that there are")
+
+
+def _newest(folder: Path, pattern: str) -> list[Run]:
+    found = [Run(path) for path in folder.glob(pattern) if _is_run(path)]
+    return sorted(found, key=lambda run: run.touched, reverse=True)
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "journal.log").exists() or (path / "logs").is_dir()
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
