@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import heald
 pytestmark = pytest.mark.live
 
 Wait = Callable[..., None]
+Survivors = Callable[[], list[psutil.Process]]
 
 # What a task may do to its worker. Each runs in the worker, and does not come back.
 DEATHS = {
@@ -206,7 +208,9 @@ def test_memory_that_the_system_refuses(session: heald.Session) -> None:
 # -- the spawner -----------------------------------------------------------------------------------------------------
 
 
-def test_the_spawner_is_killed(session: heald.Session, tmp_path: Path, wait_until: Wait) -> None:
+def test_the_spawner_is_killed(
+    session: heald.Session, tmp_path: Path, survivors: Survivors, wait_until: Wait
+) -> None:
     def hang_first(file: str) -> str:
         import os
         import time
@@ -229,7 +233,7 @@ def test_the_spawner_is_killed(session: heald.Session, tmp_path: Path, wait_unti
     assert running[0].result(20) == "again"
     assert running[1].result(20).returncode == 0
     assert [one.result(20) for one in waiting] == [*range(0, 60, 3)]
-    assert not any("997" in process.cmdline() for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"])
+    wait_until(lambda: not any("997" in process.cmdline() for process in survivors()))
 
 
 def test_a_spawner_that_dies_each_time_resolves_every_future(session: heald.Session, wait_until: Wait) -> None:
@@ -346,14 +350,14 @@ def test_a_script_that_ends_early_leaves_nothing(
 
 
 def test_a_killed_script_leaves_nothing_though_its_child_lives(scripts: Any, survivors: Any, wait_until: Wait) -> None:
-    act = "child = os.fork(); time.sleep(1000) if child else (time.sleep(6), os._exit(0))"
-    process = scripts.start(BUSY + WITH.format(act=act))
+    act = "warnings.simplefilter('ignore'); os.fork(); print('forked', flush=True); time.sleep(1000)"
+    process = scripts.start("import warnings\n" + BUSY + WITH.format(act=act))
     ready(process)
+    assert process.stdout.readline() + process.stdout.readline() == "forked\nforked\n"
+    (child,) = (one for one in psutil.Process(process.pid).children() if "script.py" in " ".join(one.cmdline()))
     process.kill()
-    process.wait(10)  # its pipes are its child's too
-    wait_until(lambda: len(survivors()) <= 1, timeout=5)
-    for child in survivors():
-        child.kill()
+    wait_until(lambda: survivors() == [child])
+    child.kill()
 
 
 def test_ctrl_c_resolves_every_future(scripts: Any) -> None:
@@ -434,7 +438,8 @@ def test_closing_a_session_resolves_what_runs(tmp_path: Path, wait_until: Wait) 
 
 def test_a_fork_of_the_driver_cannot_harm_the_session(session: heald.Session) -> None:
     before = session.submit(triple, 1)
-    child = os.fork()
+    with warnings.catch_warnings(action="ignore"):  # newer versions of Python warn of forks beside threads
+        child = os.fork()
     if child == 0:
         status = 1
         try:

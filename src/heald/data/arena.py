@@ -14,7 +14,9 @@ Knows nothing of pickling (`payload.py`) nor of how the file descriptor reaches 
 
 from __future__ import annotations
 
+import functools
 import os
+import resource
 import threading
 import weakref
 from collections import deque
@@ -86,6 +88,8 @@ class Arena:
         self._watches: dict[int, _Watch] = {}  # keeps those on views and adopted Refs alive
         self._lock = threading.RLock()
         self._appointed = {owner}
+        # Before Python 3.13 each mapping holds a descriptor, of which the user's own files need some too.
+        self._mapped, self._most_mapped = 0, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4
         self._busy = False
         self._process = os.getpid()
 
@@ -134,14 +138,15 @@ class Arena:
         thread: it must take no lock. Raises UsageError for a Ref that names no memory of this arena.
         """
         start = self._locate(ref)
-        if ref.size > _COPIED:
+        if ref.size > _COPIED and self._mapped < self._most_mapped:
             try:
                 mapping = mmap(self.fd, ref.size, MAP_PRIVATE, offset=start)
             except OSError:  # too many descriptors (each mapping takes one before Python 3.13) or mappings
                 pass
             else:
                 _populate(mapping)
-                self._watch(mapping, ref, on_release)
+                self._mapped += 1
+                self._watch(mapping, ref, functools.partial(self._unmapped, on_release))
                 return memoryview(mapping)
         view = memoryview(bytearray(ref.size))
         done = 0
@@ -254,6 +259,11 @@ class Arena:
         watch.ref, watch.on_release = ref, on_release
         self._watches[id(watch)] = watch
 
+    def _unmapped(self, on_release: OnRelease | None, ref: Ref) -> None:
+        self._mapped -= 1
+        if on_release is not None:
+            on_release(ref)
+
     def _released(self, watch: _Watch) -> None:
         del self._watches[id(watch)]
         # In a forked child the objects of its parent die too; that says nothing about the parent's.
@@ -298,8 +308,6 @@ def _pages(size: int) -> int:
 
 
 def _half_of_memory() -> int:
-    import resource
-
     half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     addresses = resource.getrlimit(resource.RLIMIT_AS)[0]
     return half if addresses == resource.RLIM_INFINITY else min(half, addresses // 4)

@@ -40,12 +40,16 @@ class Spawner:
         poll = select.poll()
         poll.register(self.control, select.POLLIN)
         poll.register(wake, select.POLLIN)
+        try:  # a child that the driver forked holds our socket too, and may outlive it
+            poll.register(driver := os.pidfd_open(os.getppid()), select.POLLIN)
+        except OSError:  # Linux before 5.3
+            driver = -1
         try:
             while True:
                 for descriptor, _ in poll.poll():
                     if descriptor == wake.fileno():
                         wake.recv(4096)
-                    elif not self._serve():
+                    elif descriptor == driver or not self._serve():
                         return
                 self._reap()
         finally:

@@ -378,13 +378,17 @@ class ExecutorContract:
     def test_shutdown_can_cancel(self, executor: Executor, busy: list[Gate]) -> None:
         """What runs goes on, what waits is cancelled."""
         pending = [executor.submit(echo, number) for number in range(_MANY)]
-        executor.shutdown(wait=False, cancel_futures=True)
+        cancelled = threading.Event()
+        pending[-1].add_done_callback(lambda _: cancelled.set())
+        closing = threading.Thread(target=executor.shutdown, kwargs={"cancel_futures": True})
+        closing.start()
+        assert cancelled.wait(30)
         for one in busy:
             one.open()
-        done, not_done = wait(pending, timeout=30)
-        assert not not_done
+        closing.join()
         assert pending[-1].cancelled()
-        assert {future.result() for future in done if not future.cancelled()} <= set(range(_MANY))
+        assert all(future.done() for future in pending)
+        assert {future.result() for future in pending if not future.cancelled()} <= set(range(_MANY))
 
     # -- wait and as_completed ---------------------------------------------------------------------------------------
 

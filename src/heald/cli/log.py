@@ -1,0 +1,77 @@
+"""What a task prints: which file it is in, and following it while the task runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO
+
+from heald.core.history import History, Record
+from heald.core.state import State
+from heald.flow.run import ENDED, KILLED, Run
+from heald.run import log
+
+_LOOK = 0.1  # seconds between looks at a task of another process, which cannot wake us
+_CHUNK = 1 << 20
+
+
+def output(run: Run, history: History, record: Record, stream: str, attempt: int = 0) -> Path | None:
+    """The file of what a task printed to `stream`, "out" or "err": in that attempt, or in the last that printed.
+
+    None when there is none (yet), or when nobody knows where it is: what threads print goes where the script's goes.
+    """
+    chosen = _chosen(run, history, record, stream)
+    if chosen is not None:
+        return chosen if chosen.exists() else None
+    task = record.task.id
+    if attempt:
+        named = log.path(run.logs, task, attempt, stream)
+        return named if named.exists() else None
+    if record.state is State.running and record.worker:
+        named = log.path(run.logs, task, record.attempt, stream)
+        running = run.logs / f"{record.worker}.{stream}"
+        return named if named.exists() else running if running.exists() else None
+    return log.latest(run.logs, task, stream)
+
+
+def _chosen(run: Run, history: History, record: Record, stream: str) -> Path | None:
+    """The file that the task's options name."""
+    around = history.work(record).environment
+    file = around.stdout if stream == "out" else around.stderr
+    if not file:
+        return None
+    started_in = history.opened[-1].directory if history.opened else ""
+    folder = str(run.path / "work" / str(record.task.id)) if around.directory == "auto" else around.directory
+    return Path(started_in, folder, file)
+
+
+def pieces(file: BinaryIO) -> Iterator[bytes]:
+    """What there is to read in the file now."""
+    while piece := file.read(_CHUNK):
+        yield piece
+
+
+def follow(run: Run, task: int, stream: str) -> Iterator[bytes]:
+    """What the task prints, as it comes, from the beginning of the attempt that runs until the task is over."""
+    with ExitStack() as opened:
+        source: BinaryIO | None = None
+        attempt = 0
+        while True:
+            # In this order: what was printed before the end that is seen here, is in the file that is read after it.
+            ended = run.state in (ENDED, KILLED)
+            history = run.history()
+            record = history.records[task]
+            if source is None or record.attempt != attempt:
+                if source is not None:
+                    yield from pieces(source)
+                attempt, source = record.attempt, None
+                path = output(run, history, record, stream, 0 if record.state is State.running else attempt)
+                if path is not None:
+                    source = opened.enter_context(open(path, "rb"))  # the same file when the worker gives it its name
+            if source is not None:
+                yield from pieces(source)
+            if record.state.final or ended:
+                return
+            time.sleep(_LOOK)
