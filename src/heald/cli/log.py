@@ -47,31 +47,41 @@ def _chosen(run: Run, history: History, record: Record, stream: str) -> Path | N
     return Path(started_in, folder, file)
 
 
-def pieces(file: BinaryIO) -> Iterator[bytes]:
-    """What there is to read in the file now."""
-    while piece := file.read(_CHUNK):
-        yield piece
+def content(path: Path | None, start: int = 0) -> Iterator[bytes]:
+    """What is in a file now, from byte `start` on; nothing of no file."""
+    if path is not None:
+        with path.open("rb") as file:
+            file.seek(start)
+            yield from _pieces(file)
 
 
 def follow(run: Run, task: int, stream: str) -> Iterator[bytes]:
-    """What the task prints, as it comes, from the beginning of the attempt that runs until the task is over."""
+    """What the task prints, as it comes, until it is over: of the attempt that runs, and of those that come after."""
+    source: BinaryIO | None = None
+    attempt = 0  # the one that is followed
     with ExitStack() as opened:
-        source: BinaryIO | None = None
-        attempt = 0
         while True:
-            # In this order: what was printed before the end that is seen here, is in the file that is read after it.
-            ended = run.state in (ENDED, KILLED)
+            ended = run.state in (ENDED, KILLED)  # asked first: what is read then is all that there will be
             history = run.history()
             record = history.records[task]
-            if source is None or record.attempt != attempt:
-                if source is not None:
-                    yield from pieces(source)
-                attempt, source = record.attempt, None
-                path = output(run, history, record, stream, 0 if record.state is State.running else attempt)
-                if path is not None:
-                    source = opened.enter_context(open(path, "rb"))  # the same file when the worker gives it its name
-            if source is not None:
-                yield from pieces(source)
-            if record.state.final or ended:
+            over = record.state.final or ended
+            if attempt and (over or record.attempt != attempt):
+                # From the file with its name: one that did not get it holds what the worker's next task prints.
+                yield from content(output(run, history, record, stream, attempt), source.tell() if source else 0)
+                source = None
+            if over:
+                if record.attempt != attempt:
+                    yield from content(output(run, history, record, stream))
                 return
+            if record.state is State.running:
+                attempt = record.attempt
+                if source is None and (path := output(run, history, record, stream)) is not None:
+                    source = opened.enter_context(path.open("rb"))  # the same file when the worker renames it
+                if source is not None:
+                    yield from _pieces(source)
             time.sleep(_LOOK)
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    while piece := file.read(_CHUNK):
+        yield piece

@@ -92,7 +92,7 @@ class Node(msgspec.Struct, gc=False):
     got: dict[int, Any] | None = None
     children: list[int] | None = None  # tasks that wait for this one
     join: Expanded | None = None  # what its body returned, for a join that waits for it
-    tries: _Tries | None = None
+    tries: Tries | None = None
 
     @property
     def needs(self) -> Resources:
@@ -116,10 +116,16 @@ class Node(msgspec.Struct, gc=False):
         return f"{self.work.name}#{self.record.id}"
 
 
-class _Tries(msgspec.Struct):
-    charged: int
-    lost: int
+class Tries(msgspec.Struct):
+    """What a task that is tried again has behind it: attempts `charged` to it, attempts whose worker was `lost`, the
+    `message` of the last one, the `pause` after it; and what the next one `needs`.
+    """
+
     needs: Resources
+    charged: int = 0
+    lost: int = 0
+    message: str = ""
+    pause: float = 0.0
 
 
 class Graph:
@@ -172,7 +178,7 @@ class Graph:
                 node.missing += 1
                 node.depth = max(node.depth, parent.depth + 1)
             elif isinstance(outcome := given[task], Failure):
-                failed = failed or (outcome if outcome.chain else msgspec.structs.replace(outcome, chain=(f"task {task}",)))
+                failed = failed or _from(f"task {task}", outcome)
             else:
                 got[task] = outcome
         if failed is not None:
@@ -210,7 +216,7 @@ class Graph:
         self._settle(node, outcome, actions)
 
     def _retry(self, node: Node, failure: Failure, actions: list[Action]) -> bool:
-        tries = node.tries or _Tries(0, 0, node.work.resources)
+        tries = node.tries or Tries(node.work.resources)
         if failure.kind == WORKER_LOST:
             tries.lost += 1
         else:
@@ -220,11 +226,12 @@ class Graph:
         )
         if verdict is None:
             return False
-        pause, tries.needs = verdict
+        tries.pause, tries.needs = verdict
+        tries.message = failure.message
         node.tries = tries
-        if pause > 0:
+        if tries.pause > 0:
             node.state = State.waiting
-            actions.append(Pause(node.record.id, node.attempt, pause))
+            actions.append(Pause(node.record.id, node.attempt, tries.pause))
         else:
             node.state = State.ready
             actions.append(Ready(node.record.id))
@@ -279,8 +286,8 @@ class Graph:
                 continue
             failed = isinstance(outcome, Failure)
             cancelled = failed and outcome.kind == CANCELLED
-            if failed and not outcome.chain:
-                outcome = msgspec.structs.replace(outcome, chain=(node.label,))
+            if failed:
+                outcome = _from(node.label, outcome)
             if cancelled and node.state in (State.placed, State.running):
                 actions.append(Stop(task, node.attempt, outcome.message))
             elif cancelled and node.state is State.ready:
@@ -328,6 +335,11 @@ class Joined(msgspec.Struct, frozen=True):
 
     shape: Payload
     values: tuple[Any, ...]
+
+
+def _from(label: str, failure: Failure) -> Failure:
+    """`failure` with a chain, which begins with `label` when it has none."""
+    return failure if failure.chain else msgspec.structs.replace(failure, chain=(label,))
 
 
 def _dependency(node: Node, failure: Failure) -> Failure:

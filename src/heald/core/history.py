@@ -31,6 +31,7 @@ from heald.core.graph import Action, Graph, Ready, Settle
 from heald.core.state import State
 from heald.core.task import Task, Work
 
+_KEPT = 9  # failed attempts of a task that are remembered, besides the last
 _NONE_GIVEN: Mapping[int, Any] = {}
 _LOST = Failure("", "its end is not in the journal")
 
@@ -51,6 +52,7 @@ class Record(msgspec.Struct, gc=False):  # there may be millions, none in a cycl
     outcome: Any = None
     usage: Usage | None = None
     recalled: bool = False
+    failed: tuple[tuple[int, str], ...] = ()  # attempts that were tried again, with what they failed of
 
     @property
     def failure(self) -> Failure | None:
@@ -156,8 +158,12 @@ class History:
         actions = self.graph.apply(event, given)
         node.handle.state = node.state
         self._follow(actions, event.time)
-        if isinstance(event, Finished) and event.recalled and node.state.final:
-            node.handle.recalled = True
+        if isinstance(event, Finished):
+            record: Record = node.handle
+            if record.state.final:
+                record.recalled = event.recalled
+            elif isinstance(event.outcome, Failure) and event.attempt == node.attempt and actions:
+                record.failed = (*record.failed[-_KEPT:], (event.attempt, event.outcome.message))
 
     def _outcomes(self, tasks: Iterable[int]) -> dict[int, Any]:
         """How those of `tasks` ended that are over."""

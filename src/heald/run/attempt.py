@@ -110,6 +110,7 @@ class Call:
         """Run a command line to its end. `quoted`: names of files as the function found them, and as they are."""
         prefix = mpi_prefix(self.work.resources)
         argv = words(line, prefix, quoted)
+        self.measured = None
         begun = time.perf_counter()
         self.waiting = True
         try:
@@ -120,7 +121,7 @@ class Call:
             self.waiting = False
         if status:
             return failed(argv, status)
-        stdout, stderr = surrounding.outputs(self.work.environment, order.task, order.attempt)
+        stdout, stderr = surrounding.outputs(order.task, order.attempt)
         return Completed(0, stdout, stderr, time.perf_counter() - begun)
 
 

@@ -149,7 +149,8 @@ class Engine:
         """Why a task is where it is, in sentences."""
         from heald.core.explain import explain
 
-        return self.ask(lambda: explain(self._graph, task, lambda node: self._routes.why_not(node, self._now)))
+        routes = self._routes
+        return self.ask(lambda: explain(self._graph, task, lambda node: routes.why_not(node, self._now), routes.ahead))
 
     def decode(self, outcome: Any) -> Any:
         """The value of an outcome."""

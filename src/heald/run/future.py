@@ -300,7 +300,11 @@ class Future(concurrent.futures.Future[T], Placeholder, Generic[T]):
     part = ""
 
     def explain(self) -> str:
-        """Why the task is where it is, in sentences."""
+        """Why the task is where it is, or how it ended, in sentences."""
+        if self.done():
+            from heald.core.explain import ended
+
+            return ended(f"{self.name}#{self.task}", self._outcome if isinstance(self._outcome, Failure) else None)
         return self._owner.explain(self.task)
 
     @property

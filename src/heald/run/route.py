@@ -48,6 +48,15 @@ class Routes:
         pool = self.find(node)
         return pool.message if isinstance(pool, Failure) else str(pool.dispatch.placement.explain(node.needs, now))
 
+    def ahead(self, node: Node) -> list[int]:
+        """The tasks that come before a placed one on the worker that has it."""
+        task, pool = node.record.id, self.find(node)
+        found = None if isinstance(pool, Failure) else pool.dispatch.find(task)
+        if found is None:
+            return []
+        tasks = [order.task for order in found[0].fifo]
+        return tasks[: tasks.index(task)]
+
     def close(self, label: str, reason: str) -> Failure:
         """A pool can run nothing any more: what every task that would go there fails of."""
         failure = Failure(WORKER_LOST, f"executor {label!r}: {reason}", final=True)

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-from heald.core.environment import PLAIN, Environment
+from heald.core.environment import Environment
 from heald.run import kernel, log
 from heald.run.protocol import Setup
 
@@ -33,6 +33,7 @@ class Surrounding:
         self.variables = dict(kernel.raw_environment())
         self.cores = os.sched_getaffinity(0)
         self.bound: set[int] = set()
+        self._given = ["", ""]  # files that the attempt wants its output in
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
         os.close(nothing)
@@ -72,12 +73,14 @@ class Surrounding:
             directory = f"{self.run}/work/{task}" if environment.directory == "auto" else environment.directory
             os.makedirs(directory, exist_ok=True)
             os.chdir(directory)
-        for (descriptor, _), file in zip(_STREAMS, (environment.stdout, environment.stderr), strict=True):
+        for place, file in enumerate((environment.stdout, environment.stderr)):
             if file:
-                Path(file).parent.mkdir(parents=True, exist_ok=True)
-                opened = os.open(file, _APPEND, 0o666)
-                os.dup2(opened, descriptor)
+                path = Path(file).absolute()
+                path.parent.mkdir(parents=True, exist_ok=True)
+                opened = os.open(path, _APPEND, 0o666)
+                os.dup2(opened, _STREAMS[place][0])
                 os.close(opened)
+                self._given[place] = str(path)
 
     def staging(self, task: int) -> Path:
         """Where files of the task that are brought here, or written here for elsewhere, live."""
@@ -88,12 +91,12 @@ class Surrounding:
         """Where files brought from elsewhere are shared by all tasks of the run."""
         return Path(self.run, "files", "cache")
 
-    def outputs(self, environment: Environment, task: int, attempt: int) -> tuple[Path | None, Path | None]:
+    def outputs(self, task: int, attempt: int) -> tuple[Path | None, Path | None]:
         """Where the running attempt's standard output and error will be found when it is over."""
         paths: list[Path | None] = []
-        for (descriptor, stream), file in zip(_STREAMS, (environment.stdout, environment.stderr), strict=True):
-            if file:
-                paths.append(Path(file).absolute())
+        for (descriptor, stream), given in zip(_STREAMS, self._given, strict=True):
+            if given:
+                paths.append(Path(given))
             elif os.lseek(descriptor, 0, os.SEEK_END):
                 paths.append(log.path(self.logs, task, attempt, stream))
             else:
@@ -102,7 +105,7 @@ class Surrounding:
 
     # -- after -------------------------------------------------------------------------------------------------------
 
-    def restore(self, environment: Environment) -> None:
+    def restore(self) -> None:
         """Put right what the task changed: directory, variables, streams; end the processes that it left."""
         try:
             moved = os.getcwd() != self.home
@@ -119,12 +122,11 @@ class Surrounding:
                 stream.flush()
             except (OSError, ValueError):  # a full disk, or the task closed it
                 pass
-        if environment is not PLAIN:
-            for (descriptor, name), file in zip(_STREAMS, (environment.stdout, environment.stderr), strict=True):
-                if file:
-                    kept = os.open(self._file(name), _APPEND, 0o600)
-                    os.dup2(kept, descriptor)
-                    os.close(kept)
+        for place, (descriptor, name) in enumerate(_STREAMS):
+            if self._given[place]:
+                kept = os.open(self._file(name), _APPEND, 0o600)
+                os.dup2(kept, descriptor)
+                os.close(kept)
         self._end_children()
 
     def _end_children(self) -> None:
@@ -157,7 +159,7 @@ class Surrounding:
 
     def collect(self, task: int, attempt: int) -> tuple[str, str]:
         """Give the attempt's output its name: the paths of standard output and error, empty where there was none."""
-        paths = ["", ""]
+        paths, self._given = self._given, ["", ""]
         for place, (descriptor, stream) in enumerate(_STREAMS):
             try:
                 if os.lseek(descriptor, 0, os.SEEK_END) == 0:

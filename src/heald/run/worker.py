@@ -134,7 +134,7 @@ class Worker:
         if os.getpid() != surrounding.pid:
             os._exit(0)  # a child that the task forked, and that came back from it
         try:
-            surrounding.restore(call.work.environment)
+            surrounding.restore()
             stdout, stderr = surrounding.collect(order.task, order.attempt)
         except OSError as raised:
             stdout = stderr = ""

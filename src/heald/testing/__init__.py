@@ -1,6 +1,6 @@
 """Contract suites that an implementation of ours, or of yours, must pass. They need pytest.
 
-    from heald.testing.executor import ExecutorContract
+from heald.testing.executor import ExecutorContract
 """
 
 import sys

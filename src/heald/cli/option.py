@@ -1,0 +1,28 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from heald.cli.selector import GRAMMAR
+
+RunOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--run",
+        "-r",
+        metavar="RUN",
+        envvar="HEALD_RUN",
+        help="Folder of the run, or its name in `heald run ls`; by default the newest *.heald here, else the newest.",
+    ),
+]
+Tasks = Annotated[list[str] | None, typer.Argument(metavar="[TASKS]...", help=GRAMMAR, show_default=False)]
+TheTasks = Annotated[list[str], typer.Argument(metavar="TASKS...", help=GRAMMAR, show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")]
+Limit = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Show so many; by default 50 on a terminal, else all.")
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

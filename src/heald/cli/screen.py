@@ -1,0 +1,38 @@
+"""Where the command line prints to: its width and its colours."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+import typer
+
+from heald.cli.table import Column, table
+
+T = TypeVar("T")
+
+_ROWS = 50
+
+
+def width() -> int | None:
+    """Columns of the terminal, or None for a file or a pipe, which take any number."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def say(text: str, *, error: bool = False) -> None:
+    """Print text; its colours only on a terminal, and not against the user's will (NO_COLOR)."""
+    typer.echo(text, err=error, color=False if os.environ.get("NO_COLOR") else None)
+
+
+def say_table(columns: Sequence[Column], rows: Iterable[Any]) -> None:
+    """Print a table as wide as there is room for."""
+    for line in table(columns, rows, width()):
+        say(line)
+
+
+def some(rows: Sequence[T], limit: int | None) -> Sequence[T]:
+    """As many rows as are to be shown."""
+    return rows[: limit if limit is not None else _ROWS if sys.stdout.isatty() else len(rows)]
