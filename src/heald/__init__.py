@@ -33,11 +33,14 @@ if TYPE_CHECKING:
     from heald.core.retry import Retry as Retry
     from heald.data.file import File as File
     from heald.flow.current import current_session as current_session
+    from heald.flow.run import Run as Run
+    from heald.flow.run import runs as runs
     from heald.flow.session import Session as Session
     from heald.flow.task import Function as Function
     from heald.flow.task import command as command
     from heald.flow.task import join as join
     from heald.flow.task import task as task
+    from heald.run.command import CommandLine as CommandLine
     from heald.run.command import Completed as Completed
     from heald.run.future import Future as Future
     from heald.run.future import as_completed as as_completed
@@ -56,9 +59,10 @@ _MODULES = {
     "heald.core.retry": "Retry",
     "heald.data.file": "File",
     "heald.flow.current": "current_session",
+    "heald.flow.run": "Run runs",
     "heald.flow.session": "Session",
     "heald.flow.task": "Function command join task",
-    "heald.run.command": "Completed",
+    "heald.run.command": "CommandLine Completed",
     "heald.run.future": "Future as_completed wait",
     "heald.run.process": "ProcessExecutor",
     "heald.run.thread": "ThreadExecutor",

@@ -45,8 +45,8 @@ def give(value: Any) -> Any:
     return value
 
 
-def throw(exception: BaseException) -> None:
-    raise exception
+def throw(kind: type[BaseException], *args: Any) -> None:
+    raise kind(*args)
 
 
 class TestThreadPoolExecutor(ExecutorContract):
@@ -99,11 +99,11 @@ class Ours(ExecutorContract):
         assert asyncio.run(use()) == 1
 
     def test_exceptions_of_any_class_keep_it(self, executor: concurrent.futures.Executor) -> None:
-        awkward = executor.submit(throw, Awkward("deck.in", 3)).exception()
+        awkward = executor.submit(throw, Awkward, "deck.in", 3).exception()
         assert type(awkward) is Awkward
         assert awkward.args == ("deck.in:3",)
         assert awkward.line == 3
-        assert type(executor.submit(throw, Final("f")).exception()) is Final
+        assert type(executor.submit(throw, Final, "f").exception()) is Final
 
     def test_exceptions_keep_their_cause(self, executor: concurrent.futures.Executor) -> None:
         def chained() -> None:

@@ -57,28 +57,47 @@ def content(path: Path | None, start: int = 0) -> Iterator[bytes]:
 
 def follow(run: Run, task: int, stream: str) -> Iterator[bytes]:
     """What the task prints, as it comes, until it is over: of the attempt that runs, and of those that come after."""
+    history = run.history()
+    if _chosen(run, history, history.records[task], stream):
+        yield from _follow_file(run, task, stream)
+        return
     source: BinaryIO | None = None
     attempt = 0  # the one that is followed
     with ExitStack() as opened:
-        while True:
-            ended = run.state in (ENDED, KILLED)  # asked first: what is read then is all that there will be
-            history = run.history()
-            record = history.records[task]
-            over = record.state.final or ended
+        for history, record, over in _looks(run, task):
             if attempt and (over or record.attempt != attempt):
                 # From the file with its name: one that did not get it holds what the worker's next task prints.
                 yield from content(output(run, history, record, stream, attempt), source.tell() if source else 0)
                 source = None
-            if over:
-                if record.attempt != attempt:
-                    yield from content(output(run, history, record, stream))
-                return
+            if over and record.attempt != attempt:
+                yield from content(output(run, history, record, stream))
             if record.state is State.running:
                 attempt = record.attempt
                 if source is None and (path := output(run, history, record, stream)) is not None:
                     source = opened.enter_context(path.open("rb"))  # the same file when the worker renames it
                 if source is not None:
                     yield from _pieces(source)
+
+
+def _follow_file(run: Run, task: int, stream: str) -> Iterator[bytes]:
+    """The same for a file that all attempts append to."""
+    position = 0
+    for history, record, _ in _looks(run, task):
+        for piece in content(output(run, history, record, stream), position):
+            position += len(piece)
+            yield piece
+
+
+def _looks(run: Run, task: int) -> Iterator[tuple[History, Record, bool]]:
+    """The task as it is again and again, and whether it is over, until it is."""
+    over = False
+    while not over:
+        ended = run.state in (ENDED, KILLED)  # asked first: what is read then is all that there will be
+        history = run.history()
+        record = history.records[task]
+        over = record.state.final or ended
+        yield history, record, over
+        if not over:
             time.sleep(_LOOK)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from heald.cli.selector import GRAMMAR
+_GRAMMAR = "7, 3-7, name=sim*, state=failed, failure=walltime, tag:key=value; words of different sorts must all hold."
 
 RunOption = Annotated[
     Path | None,
@@ -19,8 +19,8 @@ RunOption = Annotated[
         help="Folder of the run, or its name in `heald run ls`; by default the newest *.heald here, else the newest.",
     ),
 ]
-Tasks = Annotated[list[str] | None, typer.Argument(metavar="[TASKS]...", help=GRAMMAR, show_default=False)]
-TheTasks = Annotated[list[str], typer.Argument(metavar="TASKS...", help=GRAMMAR, show_default=False)]
+Tasks = Annotated[list[str] | None, typer.Argument(metavar="TASKS", help=_GRAMMAR, show_default=False)]
+TheTasks = Annotated[list[str], typer.Argument(metavar="TASKS", help=_GRAMMAR, show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")]
 Limit = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Show so many; by default 50 on a terminal, else all.")

@@ -18,8 +18,8 @@ _ROWS = 50
 
 
 def width() -> int | None:
-    """Columns of the terminal, or None for a file or a pipe, which take any number."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    """Columns of the terminal (or COLUMNS), or None for a file or a pipe, which take any number."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() or "COLUMNS" in os.environ else None
 
 
 def say(text: str, *, error: bool = False) -> None:
@@ -36,3 +36,13 @@ def say_table(columns: Sequence[Column], rows: Iterable[Any]) -> None:
 def some(rows: Sequence[T], limit: int | None) -> Sequence[T]:
     """As many rows as are to be shown."""
     return rows[: limit if limit is not None else _ROWS if sys.stdout.isatty() else len(rows)]
+
+
+def confirmed(question: str, yes: bool) -> bool:
+    """Whether the user wants it: `yes` says so already; without a terminal there is nobody to ask."""
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        say("Nothing is removed: add --yes", error=True)
+        return False
+    return typer.confirm(question, err=True)

@@ -25,7 +25,6 @@ from heald.core.task import Work
 
 Test = Callable[[Record, Work], bool]
 
-GRAMMAR = "Tasks: 7, 3-7, name=sim*, state=failed, failure=walltime, tag:key=value; several sorts must all hold."
 _HINT = "write an id (7), a range (3-7), name=sim*, state=failed, failure=walltime or tag:key=value"
 _IDS = re.compile(r"(\d+)(?:(-)(\d*))?|.*#(\d+)")
 
@@ -40,7 +39,7 @@ def selection(words: Sequence[str]) -> Test:
         sort, test = _term(word)
         sorts.setdefault(sort, []).append(test)
     wanted = list(sorts.values())
-    return lambda record, work: all([any([test(record, work) for test in tests]) for tests in wanted])
+    return lambda record, work: all(any(test(record, work) for test in tests) for tests in wanted)
 
 
 def _term(word: str) -> tuple[str, Test]:

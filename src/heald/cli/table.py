@@ -100,9 +100,10 @@ def _cells(sign: str) -> int:
 def _cut(text: str, room: int) -> str:
     if _width(text) <= room:
         return text
-    taken, end = 0, 0
-    for end, sign in enumerate(text):
+    kept, taken = "", 0
+    for sign in text:
         taken += _cells(sign)
-        if taken > room - 1:
+        if taken >= room:
             break
-    return text[:end] + "…"
+        kept += sign
+    return kept + "…"

@@ -5,18 +5,20 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from heald.cli.quantity import amount, duration
 from heald.core.attempt import Attempt
 from heald.core.event import Failure, Usage
 from heald.core.history import History, Record
+from heald.core.quantity import amount, duration
 from heald.core.resources import Resources
 from heald.core.state import State
 from heald.core.task import Payload
 from heald.flow.run import RUNNING, Run
+from heald.store.folder import runs_directory
 
 
 class TaskView(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,32 +61,17 @@ class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
     failure: dict[str, Any] | None
 
 
-class NameView(msgspec.Struct, frozen=True, kw_only=True):
-    """The tasks of one name. `seconds`: of all their attempts that ended last, together."""
-
-    name: str
-    tasks: int
-    done: int
-    failed: int
-    seconds: float
-
-    @property
-    def mean(self) -> float:
-        """Seconds of one of them."""
-        return self.seconds / (self.done + self.failed) if self.done + self.failed else 0.0
-
-
 class RunView(msgspec.Struct, frozen=True, kw_only=True):
     """One run. The counts are of tasks by state; None when it keeps no journal."""
 
     run: str
     state: str
-    host: str
-    pid: int
-    started: datetime | None
-    ended: datetime | None
-    command: str
-    counts: dict[str, int] | None
+    host: str = ""
+    pid: int = 0
+    started: datetime | None = None
+    ended: datetime | None = None
+    command: str = ""
+    counts: dict[str, int] | None = None
 
 
 def task_view(record: Record, history: History, now: float) -> TaskView:
@@ -139,7 +126,7 @@ def run_view(run: Run) -> RunView:
     opened = history.opened[-1] if history is not None and history.opened else None
     closed = history.closed if history is not None else None
     return RunView(
-        run=run.path.name if run.path.parent.name == "runs" else str(run.path),
+        run=run.path.name if run.path.parent in (Path.cwd(), runs_directory()) else str(run.path),
         state=state,
         host=opened.host if opened else owner.host if owner else "",
         pid=opened.pid if opened else owner.pid if owner else 0,
@@ -156,39 +143,6 @@ def counts(records: Iterable[Record]) -> dict[str, int]:
     for record in records:
         found[record.state] += 1
     return {state.name: count for state, count in found.items()}
-
-
-def names(history: History) -> list[NameView]:
-    """The tasks by name, those that took longest first."""
-    found: dict[str, list[float]] = {}
-    for record in history.records.values():
-        row = found.setdefault(history.work(record).name, [0, 0, 0, 0.0])
-        row[0] += 1
-        row[1] += record.state is State.done
-        row[2] += record.state is State.failed
-        row[3] += record.usage.seconds if record.usage else 0.0
-    views = [
-        NameView(name=name, tasks=int(tasks), done=int(done), failed=int(failed), seconds=seconds)
-        for name, (tasks, done, failed, seconds) in found.items()
-    ]
-    return sorted(views, key=lambda view: -view.seconds)
-
-
-def busy(history: History, now: float) -> tuple[float, float]:
-    """Seconds since the process of the run began (or until it ended), and core seconds of the attempts that it made."""
-    if not history.opened:
-        return 0.0, 0.0
-    begun = history.opened[-1].time
-    last, cores = begun, 0.0
-    for record in history.records.values():
-        last = max(last, record.settled, record.placed, record.started)
-        if record.started >= begun:
-            needs = history.work(record).resources
-            seconds = now - record.started if record.state is State.running else 0.0
-            if record.usage is not None and record.settled:
-                seconds = record.usage.seconds
-            cores += seconds * needs.cpus * needs.ranks
-    return (history.closed.time if history.closed else last) - begun, cores
 
 
 def needs(resources: Resources) -> str:

@@ -48,6 +48,7 @@ class HealdError(Exception):
 
 def _rebuild(cls: type[HealdError], state: dict[str, Any], args: tuple[Any, ...]) -> HealdError:
     error = cls.__new__(cls, *args)
+    error.args = args  # which OSError leaves to its constructor
     error.__dict__.update(state)
     return error
 

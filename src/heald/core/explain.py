@@ -31,7 +31,7 @@ def explain(
         return f"{node.label} is ready to run: {reason}{before}"
     if node.state is State.placed:
         first = _named(graph, ahead(node) if ahead else ())
-        return f"{node.label} is with a worker, attempt {node.attempt}, " + (f"behind {first}" if first else "and begins")
+        return f"{node.label} is with a worker, attempt {node.attempt}, {f'behind {first}' if first else 'and begins'}"
     if node.state is State.running:
         return f"{node.label} runs, attempt {node.attempt}"
     if node.missing:

@@ -249,7 +249,7 @@ class Graph:
         node.state = State.waiting
         node.join = event
         node.got = None  # its arguments did their work
-        self._need(node, tuple(dict.fromkeys(event.children)), given, actions)
+        self._need(node, event.children, given, actions)
         if not node.missing and not node.state.final:
             self._settle(node, _joined(node), actions)
 

@@ -9,7 +9,7 @@ released, nodes added or removed) and `following` each time an attempt ends.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heapreplace
 from itertools import count
 
@@ -147,6 +147,10 @@ class Placement:
         self.reservation = kept
         return placed
 
+    def fits(self, needs: Resources, now: float) -> bool:
+        """Whether one more attempt of these needs could start now."""
+        return self._rooms_for(shapes(needs), needs, now, self.reservation) is not None
+
     def following(self, lease: Lease, now: float) -> int | None:
         """The ready task that takes over a lease whose attempt has ended, as it is; None when it must be released.
 
@@ -219,11 +223,10 @@ class Placement:
 
     def _grant(self, line: Line, now: float, kept: Reservation | None) -> Lease | None:
         needs = line.needs
-        end = now + needs.walltime if needs.walltime else math.inf
-        until = now + needs.walltime
-        rooms = spread((shape, many, self._fitting(shape, until, end, kept)) for shape, many in line.shapes)
+        rooms = self._rooms_for(line.shapes, needs, now, kept)
         if rooms is None:
             return None
+        end = now + needs.walltime if needs.walltime else math.inf
         number = next(self._ids)
         shares = tuple(room.free.choose(room.name, shape) for room, shape in rooms)
         for (room, _), share in zip(rooms, shares, strict=True):
@@ -235,6 +238,13 @@ class Placement:
         if kept is not None:
             kept.admit(number, shares, end)
         return Lease(number, shares, needs)
+
+    def _rooms_for(
+        self, parts: Iterable[tuple[Shape, int]], needs: Resources, now: float, kept: Reservation | None
+    ) -> list[tuple[Room, Shape]] | None:
+        until = now + needs.walltime
+        end = until if needs.walltime else math.inf
+        return spread((shape, many, self._fitting(shape, until, end, kept)) for shape, many in parts)
 
     def _fitting(self, shape: Shape, until: float, end: float, kept: Reservation | None) -> Iterator[Room]:
         """Rooms where a shape fits now, the fullest first, so that whole nodes stay free for those that need them."""

@@ -13,7 +13,9 @@ import msgspec
 
 from heald.core.errors import UsageError
 
+_MOST = 2**53  # seconds, bytes and counts from which a number is a mistake
 _SECONDS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_PART = r"(\d+(?:\.\d+)?)\s*([a-z]*)\s*" # of a duration: a number and its unit
 _BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
@@ -25,32 +27,31 @@ def seconds(duration: timedelta | float | str) -> float:
 
     Raises UsageError for text that is no duration, and for a negative one.
     """
+    value: float
     if isinstance(duration, timedelta):
         value = duration.total_seconds()
     elif isinstance(duration, str):
-        value = _parse_seconds(duration.strip().lower())
+        value = _parse_seconds(duration)
     elif isinstance(duration, int | float) and not isinstance(duration, bool):
-        value = float(duration)
+        value = duration
     else:
         raise UsageError(f"{duration!r} is no duration", hint='write "10m", "1:30:00", seconds or a timedelta')
-    if not 0 <= value < float("inf"):
+    if not 0 <= value < _MOST:
         raise UsageError(f"a duration cannot be {duration!r}", hint='write "10m", "1:30:00", seconds or a timedelta')
-    return value
+    return float(value)
 
 
-def _parse_seconds(text: str) -> float:
+def _parse_seconds(given: str) -> float:
+    text = given.strip().lower()
     if re.fullmatch(r"(\d+:)?\d+:\d+(\.\d+)?", text):
         total = 0.0
         for part in text.split(":"):
             total = total * 60 + float(part)
         return total
-    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text)
-    if (
-        not parts
-        or re.sub(r"(\d+(?:\.\d+)?)\s*([a-z]*)\s*", "", text)
-        or any(unit not in _SECONDS for _, unit in parts)
-    ):
-        raise UsageError(f"{text!r} is no duration", hint='write "90s", "10m", "1h 30m", "1:30:00" or seconds')
+    parts = re.findall(_PART, text)
+    lone = len(parts) == 1  # only then the unit may be left out
+    if not parts or re.sub(_PART, "", text) or any(unit not in _SECONDS or not (unit or lone) for _, unit in parts):
+        raise UsageError(f"{given!r} is no duration", hint='write "90s", "10m", "1h 30m", "1:30:00" or seconds')
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 
@@ -62,14 +63,13 @@ def size(amount: int | float | str) -> int:
 
     Raises UsageError for text that is no size, and for a negative one.
     """
+    value: object = amount
     if isinstance(amount, str):
         found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?", amount.strip().lower())
-        if found is None or found[2] not in _BYTES:
-            raise UsageError(f"{amount!r} is no size", hint='write "4GB", "512MiB" or a number of bytes')
-        return int(float(found[1]) * _BYTES[found[2]])
-    if isinstance(amount, bool) or not isinstance(amount, int | float) or not 0 <= amount < float("inf"):
+        value = float(found[1]) * _BYTES[found[2]] if found is not None and found[2] in _BYTES else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MOST:
         raise UsageError(f"{amount!r} is no size", hint='write "4GB", "512MiB" or a number of bytes')
-    return int(amount)
+    return int(value)
 
 
 class Resources(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -123,9 +123,10 @@ def resources(
     and ranks that contradict `ranks_per_node`.
     """
     for name, value in (("cpus", cpus), ("nodes", nodes), ("ranks", ranks), ("ranks_per_node", ranks_per_node)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < _MOST):
             raise UsageError(f"{name}={value!r}: must be a whole number, at least 1")
-    if isinstance(gpus, bool) or not isinstance(gpus, int | float) or gpus < 0 or (gpus > 1 and gpus != int(gpus)):
+    whole = not isinstance(gpus, bool) and isinstance(gpus, int | float) and 0 <= gpus < _MOST
+    if not whole or (gpus > 1 and gpus != int(gpus)):
         raise UsageError(f"gpus={gpus!r}: must be 0, a fraction of one device, or a whole number of devices")
     if ranks_per_node is not None:
         if ranks is not None and ranks != nodes * ranks_per_node:
@@ -134,8 +135,7 @@ def resources(
                 hint="leave one of the three out",
             )
         ranks = nodes * ranks_per_node
-    if ranks is None:
-        ranks = nodes
+    ranks = ranks or nodes
     if ranks < nodes:
         raise UsageError(f"ranks={ranks} on nodes={nodes}: a node would have none", hint="lower nodes or raise ranks")
     return Resources(cpus, float(gpus), size(memory), seconds(walltime), ranks, nodes)

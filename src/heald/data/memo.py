@@ -200,12 +200,14 @@ class Memo:
         larger_than: int | str | None = None,
         name: str | None = None,
         everything: bool = False,
+        pretend: bool = False,
     ) -> Pruned:
         """Remove entries, and what writers that were killed have left.
 
         `older_than`: those not used for so long ("30d"). `larger_than`: the least recently used, until the rest takes
         no more than this ("10GB"). `name`: a pattern such as "fit_*"; the other conditions then concern only
-        entries of these tasks, and without one all of them go. Raises UsageError when nothing is asked for.
+        entries of these tasks, and without one all of them go. `pretend`: only say what would go. Raises UsageError when
+        nothing is asked for.
         """
         if older_than is None and larger_than is None and name is None and not everything:
             raise UsageError("nothing to prune", hint="give older_than, larger_than or name, or everything=True")
@@ -220,8 +222,9 @@ class Memo:
         found = list(self._entries(abandoned=0 if everything else _HOUR))
         scope = [(path, entry) for path, entry in found if entry and fnmatchcase(entry.name, pattern)]
         chosen = _choose(scope, before, most)
-        for path in (*(path for path, entry in found if entry is None), *(path for path, _ in chosen)):
-            _remove(path)
+        if not pretend:
+            for path in (*(path for path, entry in found if entry is None), *(path for path, _ in chosen)):
+                _remove(path)
         return Pruned(len(chosen), sum(entry.size for _, entry in chosen))
 
     def _file(self, key: bytes) -> str:

@@ -80,12 +80,15 @@ def settings(given: Mapping[str, Any], base: Settings | None = None) -> Settings
             f"there is no option {unknown[0]!r}", hint=f"did you mean {near[0]!r}?" if near else f"there are {known}"
         )
     changes: dict[str, Any] = {}
-    for name, kind in (("name", str), ("executor", str), ("memo", bool), ("priority", int)):
+    for name, kind in (("name", str), ("executor", str), ("memo", bool)):
         if name in given:
-            value = given[name]
-            if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-                raise UsageError(f"{name}={value!r}: must be {kind.__name__}")
-            changes[name] = value
+            if not isinstance(given[name], kind):
+                raise UsageError(f"{name}={given[name]!r}: must be {'True or False' if kind is bool else 'text'}")
+            changes[name] = given[name]
+    if "priority" in given:
+        if not _is_count(given["priority"], -(2**31)):
+            raise UsageError(f"priority={given['priority']!r}: must be a whole number")
+        changes["priority"] = given["priority"]
     if any(name in given for name in _NEEDS):
         changes["resources"] = _resources(given, base.resources)
     if "retries" in given:
@@ -95,7 +98,7 @@ def settings(given: Mapping[str, Any], base: Settings | None = None) -> Settings
             raise UsageError("retry_if must be a function of the failure and the number of the attempt")
         changes["retry_if"] = given["retry_if"]
     if "tags" in given:
-        changes["tags"] = tuple(sorted((str(key), str(value)) for key, value in dict(given["tags"]).items()))
+        changes["tags"] = tuple(sorted(_texts("tags", given["tags"]).items()))
     if any(name in given for name in _AROUND):
         changes["environment"] = _environment(given, base.environment)
     return msgspec.structs.replace(base, **changes)
@@ -110,7 +113,7 @@ def _resources(given: Mapping[str, Any], base: Resources) -> Resources:
         "walltime": base.walltime,
         "nodes": base.nodes,
     }
-    if not {"ranks", "nodes", "ranks_per_node"} & set(asked):
+    if not {"ranks", "ranks_per_node"} & set(asked) and ("nodes" not in asked or base.ranks != base.nodes):
         asked["ranks"] = base.ranks
     return resources(**{**known, **asked})
 
@@ -119,21 +122,39 @@ def _retry(given: Any) -> Retry:
     retry = Retry(limit=given) if isinstance(given, int) and not isinstance(given, bool) else given
     if not isinstance(retry, Retry):
         raise UsageError(f"retries={given!r}: must be a whole number or a Retry")
-    if retry.limit < 0:
-        raise UsageError(f"retries={given!r}: must not be negative")
-    unknown = [kind for kind in retry.on if kind not in KINDS]
+    for name, count in (("limit", retry.limit), ("lost", retry.lost)):
+        if not _is_count(count, 0):
+            raise UsageError(f"retries={given!r}: {name} must be a whole number, not negative")
+    for name, factor in (("backoff", retry.backoff), ("grow", retry.grow)):
+        if not isinstance(factor, int | float) or not 1 <= factor < 1e9:
+            raise UsageError(f"retries={given!r}: {name} must be a factor of at least 1")
+    kinds = (retry.on,) if isinstance(retry.on, str) else tuple(retry.on)
+    unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise UsageError(f"{unknown[0]!r} is no class of failure", hint=f"there are {', '.join(KINDS)}")
-    return msgspec.structs.replace(retry, delay=seconds(retry.delay), longest=seconds(retry.longest))
+    return msgspec.structs.replace(retry, on=kinds, delay=seconds(retry.delay), longest=seconds(retry.longest))
+
+
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**31
 
 
 def _environment(given: Mapping[str, Any], base: Environment) -> Environment:
-    changes: dict[str, Any] = {
-        name: os.fspath(given[name]) for name in ("directory", "stdout", "stderr") if name in given
-    }
+    changes: dict[str, Any] = {}
+    for name in ("directory", "stdout", "stderr"):
+        if name in given:
+            if not isinstance(given[name], str | os.PathLike):
+                raise UsageError(f"{name}={given[name]!r}: must be a path")
+            changes[name] = os.fspath(given[name])
     directory = changes.get("directory")
     if directory and directory != "auto":
         changes["directory"] = os.path.abspath(directory)
     if "variables" in given:
-        changes["variables"] = {str(key): str(value) for key, value in dict(given["variables"]).items()}
+        changes["variables"] = _texts("variables", given["variables"])
     return msgspec.structs.replace(base, **changes)
+
+
+def _texts(name: str, given: Any) -> dict[str, str]:
+    if not isinstance(given, Mapping):
+        raise UsageError(f"{name}={given!r}: must be a mapping of names to values", hint=f'{name}={{"name": "value"}}')
+    return {str(key): str(value) for key, value in given.items()}

@@ -56,7 +56,7 @@ class Run:
 
     @property
     def state(self) -> str:
-        """"running", "ended" or "killed"; "unknown" when its process cannot be seen from this machine."""
+        """Whether it is "running", "ended" or "killed"; "unknown" when its process cannot be seen from this machine."""
         owner = self.owner
         if owner is None:
             return UNKNOWN if (self.path / "owner").exists() else ENDED

@@ -59,6 +59,8 @@ class Session:
         progress: bool | None = None,
         limit: int = 1_000_000,
     ) -> None:
+        if isinstance(executors, Executor):
+            raise ConfigurationError("executors must be a list", hint=f"heald.Session([{executors!r}])")
         self.executors = tuple(executors) if executors is not None else (ProcessExecutor(),)
         _check(self.executors)
         if sync not in ("batch", "each", "none"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
@@ -23,6 +24,8 @@ from heald.run.future import Future
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_serials = itertools.count()
 
 
 class Shipped:
@@ -54,6 +57,7 @@ class Function(Generic[P, T]):
         self.settings = chosen
         self.name = chosen.name or getattr(function, "__name__", type(function).__name__)
         functools.update_wrapper(self, function, updated=())
+        self._serial = next(_serials).to_bytes(16, "little")  # an id() would come again, for another function
         self._shipped: dict[tuple[bool, bool], Shipped] = {}
         self._seen: list[tuple[Callable[[], Any], Any]] = []  # how to read its variables, and what was read
 
@@ -99,7 +103,7 @@ class Function(Generic[P, T]):
             return known
         pickled = self._pickled() if travels else b""
         code = _code_digest(self.function) if coded else b""
-        name = hashlib.blake2b(pickled, digest_size=16).digest() if travels else id(self).to_bytes(16, "little")
+        name = hashlib.blake2b(pickled, digest_size=16).digest() if travels else self._serial
         chosen = self.settings
         work = Work(
             self.name,
@@ -171,7 +175,24 @@ def _code_digest(function: Callable[..., Any]) -> bytes:
 
 
 def _reads(function: Any) -> list[tuple[Callable[[], Any], Any]]:
-    """Ways to see what the variables that a function reads are bound to, and what that is now."""
+    """Ways to see what the variables are bound to that a function reads, and the functions of its module that it
+    calls; and what that is now.
+    """
+    found: list[tuple[Callable[[], Any], Any]] = []
+    stack, seen = [function], {id(function)}
+    while stack:
+        reader = stack.pop()
+        for read in _variables(reader):
+            value = read()
+            found.append((read, value))
+            called = value.function if isinstance(value, Function) else value
+            if getattr(called, "__globals__", None) is reader.__globals__ and id(called) not in seen:
+                seen.add(id(called))
+                stack.append(called)
+    return found
+
+
+def _variables(function: Any) -> list[Callable[[], Any]]:
     code = getattr(function, "__code__", None)
     if code is None:
         return []
@@ -182,9 +203,16 @@ def _reads(function: Any) -> list[tuple[Callable[[], Any], Any]]:
         body = stack.pop()
         names.update(body.co_names)
         stack.extend(constant for constant in body.co_consts if isinstance(constant, type(code)))
-    reads = [functools.partial(space.get, name) for name in sorted(names & space.keys())]
-    reads.extend(functools.partial(getattr, cell, "cell_contents", None) for cell in function.__closure__ or ())
-    return [(read, read()) for read in reads]
+    reads: list[Callable[[], Any]] = [functools.partial(space.get, name) for name in sorted(names & space.keys())]
+    reads.extend(functools.partial(_content, cell) for cell in function.__closure__ or ())
+    return reads
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # nothing was assigned yet
+        return None
 
 
 _functions: WeakKeyDictionary[Any, Function[Any, Any]] = WeakKeyDictionary()

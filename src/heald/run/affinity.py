@@ -20,6 +20,6 @@ def variables(share: Share, needs: Resources) -> dict[str, str]:
     """
     found = {name: str(needs.cpus) for name in _THREADS if name not in os.environ}
     if share.gpus:
-        devices = ",".join(device for device, _ in share.gpus)
+        devices = ",".join(dict.fromkeys(device for device, _ in share.gpus))  # ranks may share one
         found.update(dict.fromkeys(_DEVICES, devices))
     return found

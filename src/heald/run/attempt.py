@@ -5,9 +5,11 @@ What the user's code raises ends here, as a Failure that says where.
 
 from __future__ import annotations
 
+import os
 import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from heald.core.environment import PLAIN
@@ -18,7 +20,7 @@ from heald.core.retry import RESULT, STAGING, USER
 from heald.core.task import COMMAND, Payload, Work
 from heald.data.arena import Arena
 from heald.data.payload import pack, unpack
-from heald.run.command import Completed, execute, failed, mpi_prefix, not_started, words
+from heald.run.command import CommandLine, Completed, execute, failed, mpi_prefix, not_started, words
 from heald.run.outcome import failure
 from heald.run.protocol import Order
 from heald.run.surrounding import Surrounding
@@ -34,8 +36,8 @@ class Stopped(BaseException):
 class Call:
     """A work as a worker keeps it: the function is loaded at its first attempt.
 
-    `waiting`: an attempt of it waits for a command. `measured`: CPU seconds and peak bytes of the command that ended
-    last, None for a function.
+    `waiting`: an attempt of it waits for a command. `stopped`: the driver told that command to end. `measured`: CPU
+    seconds and peak bytes of the command that ended last, None for a function.
     """
 
     def __init__(self, work: Work, pickled: bytes) -> None:
@@ -43,6 +45,7 @@ class Call:
         self.pickled = pickled
         self.function: Callable[..., Any] | None = None
         self.waiting = False
+        self.stopped = False
         self.measured: list[Any] | None = None
 
     def run(
@@ -109,20 +112,28 @@ class Call:
     ) -> Completed | Failure:
         """Run a command line to its end. `quoted`: names of files as the function found them, and as they are."""
         prefix = mpi_prefix(self.work.resources)
-        argv = words(line, prefix, quoted)
+        given = line if isinstance(line, CommandLine) else CommandLine(line)
+        argv = words(given.line, prefix, quoted)
+        variables = _named(order, prefix)
+        for name, value in given.variables.items():
+            variables[os.fsencode(name)] = os.fsencode(value)
         self.measured = None
-        begun = time.perf_counter()
+        self.stopped = False
+        started, begun = time.time(), time.perf_counter()
         self.waiting = True
         try:
-            status, *self.measured = execute(argv, _named(order, prefix))
+            status, *self.measured = execute(argv, variables, given.streams())
         except OSError as raised:
             return not_started(argv, raised)
         finally:
             self.waiting = False
-        if status:
+        if status and (given.check or self.stopped):
             return failed(argv, status)
+        seconds = time.perf_counter() - begun
         stdout, stderr = surrounding.outputs(order.task, order.attempt)
-        return Completed(0, stdout, stderr, time.perf_counter() - begun)
+        stdout = Path(given.stdout).absolute() if given.stdout else stdout
+        stderr = Path(given.stderr).absolute() if given.stderr else stderr
+        return Completed(status, stdout, stderr, seconds, started)
 
 
 class _NotPrepared(Exception):

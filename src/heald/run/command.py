@@ -12,8 +12,8 @@ import re
 import shlex
 import shutil
 import signal
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,43 @@ _DEFAULT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGHUP
 
 
 @dataclass(frozen=True, slots=True)
+class CommandLine:
+    """What to run, and how this one time: a command function may return it in place of a text or a list of words.
+
+    `line`: the text or the words. `variables`: set for the command alone. `stdin`: a file to read from. `stdout`,
+    `stderr`: files to append to; empty for files in the run folder. `check`: whether a status other than 0 is an error;
+    if not, `Completed.returncode` tells, negative for a signal.
+
+    >>> CommandLine(["grep", "-c", "x"], stdin="notes.txt", check=False).line
+    ['grep', '-c', 'x']
+    """
+
+    line: str | Sequence[Any]
+    variables: Mapping[str, str] = field(default_factory=dict)
+    stdin: str | os.PathLike[str] = ""
+    stdout: str | os.PathLike[str] = ""
+    stderr: str | os.PathLike[str] = ""
+    check: bool = True
+
+    def streams(self) -> Iterator[tuple[int, int]]:
+        """Descriptors of the command, each with the file opened for it. Raises OSError when one cannot be opened."""
+        append = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        for descriptor, name in enumerate((self.stdin, self.stdout, self.stderr)):
+            if name:
+                yield descriptor, os.open(name, append if descriptor else os.O_RDONLY | os.O_CLOEXEC, 0o666)
+
+
+@dataclass(frozen=True, slots=True)
 class Completed:
-    """How a command ended: its exit status (always 0: another is an error), output files, and wall time in seconds."""
+    """How a command ended: exit status (another than 0 only when the CommandLine said `check=False`), output files,
+    wall time in seconds, and when it began, in seconds since the epoch.
+    """
 
     returncode: int
     stdout: Path | None
     stderr: Path | None
     seconds: float
+    started: float = 0.0
 
     @property
     def text(self) -> str:
@@ -59,7 +89,7 @@ def words(line: Any, prefix: str = "", quoted: Mapping[str, str] = _NOTHING) -> 
     if isinstance(line, str):
         if "HEALD_MPI_PREFIX" in line:
             return ["/bin/sh", "-c", line]
-        found = ["/bin/sh", "-c", line] if _SHELL.search(line) else shlex.split(line)
+        found = ["/bin/sh", "-c", line] if _SHELL.search(line) else _split(line)
     elif isinstance(line, Sequence) and not isinstance(line, bytes | bytearray):
         found = [os.fspath(word) if isinstance(word, os.PathLike) else str(word) for word in line]
         for form, name in quoted.items():
@@ -77,26 +107,45 @@ def words(line: Any, prefix: str = "", quoted: Mapping[str, str] = _NOTHING) -> 
     return [*shlex.split(prefix), *found] if prefix else found
 
 
+def _split(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError as raised:
+        raise UsageError(f"{raised} in the command line: {line}", hint="return a list of words instead") from None
+
+
 def mpi_prefix(needs: Resources) -> str:
     """The words that start an MPI program with the ranks asked for, or empty for one rank."""
     return f"mpiexec -n {needs.ranks}" if needs.ranks > 1 else ""
 
 
-def execute(argv: list[str], variables: Mapping[bytes, bytes]) -> tuple[int, float, int]:
+def execute(
+    argv: list[str], variables: Mapping[bytes, bytes], streams: Iterable[tuple[int, int]] = ()
+) -> tuple[int, float, int]:
     """Start `argv`, wait for its end: exit status (as `subprocess` gives it), CPU seconds, peak memory in bytes.
 
-    The child stays in this process group, and has this process's directory, streams and variables, and `variables`.
-    Raises OSError when it cannot be started.
+    The child stays in this process group, and has this process's directory, streams and variables, and `variables`;
+    `streams` gives descriptors of the child other files, which are closed here. Raises OSError when it cannot be
+    started.
     """
     around = {**raw_environment(), **variables}
-    pid = os.posix_spawnp(argv[0], argv, around, setsigdef=_DEFAULT_SIGNALS, setsigmask=())
+    opened: list[tuple[int, int]] = []
+    try:
+        opened.extend(streams)
+        actions = [(os.POSIX_SPAWN_DUP2, file, descriptor) for descriptor, file in opened]
+        pid = os.posix_spawnp(
+            argv[0], argv, around, file_actions=actions, setsigdef=_DEFAULT_SIGNALS, setsigmask=()
+        )
+    finally:
+        for _, file in opened:
+            os.close(file)
     _, status, usage = os.wait4(pid, 0)
     return exit_status(status), usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
 
 
 def failed(argv: list[str], status: int) -> Failure:
     """The record of a command that ended badly."""
-    shown = shlex.join(argv) if len(argv) < 40 else shlex.join(argv[:40]) + " …"
+    shown = _legible(shlex.join(argv) if len(argv) < 40 else shlex.join(argv[:40]) + " …")
     hint = {
         126: "is it executable?",
         127: "a program in the line was not found: check its name and PATH",
@@ -110,10 +159,20 @@ def failed(argv: list[str], status: int) -> Failure:
 def not_started(argv: list[str], raised: OSError) -> Failure:
     """The record of a command that could not be started."""
     where = shutil.which(argv[0])
+    if raised.filename not in (None, argv[0]):  # a file that it should have for a stream
+        file = _legible(os.fsdecode(raised.filename))
+        message = f"{_legible(argv[0])!r} could not be started: {file}: {raised.strerror}"
+        return Failure(USER, message, hint="look at the streams of its CommandLine", exit=126, code="command-failed")
     if isinstance(raised, FileNotFoundError) and where is None:
-        message, hint, status = f"there is no command {argv[0]!r}", "check its name and PATH", 127
+        message, hint, status = f"there is no command {_legible(argv[0])!r}", "check its name and PATH", 127
         if argv[0] == "mpiexec":
             hint = "ranks above 1 need an MPI on PATH, for example: pip install mpich"
     else:
-        message, hint, status = f"{argv[0]!r} could not be started: {raised.strerror}", "is it executable?", 126
+        message = f"{_legible(argv[0])!r} could not be started: {raised.strerror}"
+        hint, status = "is it executable?", 126
     return Failure(USER, message, hint=hint, exit=status, code="command-failed")
+
+
+def _legible(text: str) -> str:
+    """The text with the bytes that are no UTF-8 as escapes: records hold none."""
+    return text.encode(errors="backslashreplace").decode()

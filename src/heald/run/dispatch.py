@@ -1,8 +1,9 @@
 """Which attempt goes to which lane, how many at a time, and when some are taken back.
 
 A lane runs its orders one after another. Short attempts are sent many at a time, as many as are expected to last a
-few milliseconds; when a lane runs dry while another sits on more than that, the unstarted ones are taken back. So a
-long task never holds short ones behind it for long, whatever was expected of it.
+few few milliseconds; when a lane runs dry while another sits on more than that, or the one at the head turns out to be
+long, the unstarted ones are taken back. So a long task never holds short ones behind it for long, whatever was
+expected of it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from heald.core.resources import Resources
 from heald.run.protocol import Order
 
 _HORIZON = 0.005  # seconds of expected work that a lane is sent ahead
-_SHORT = 0.25  # attempts expected to be longer than this are sent one by one
+_SHORT = 0.25  # attempts expected to be longer than this are sent one by one; nobody waits longer behind one
 _WORTH = 0.002  # seconds of expected work that are worth taking back
 _DEEPEST = 1024  # orders on a lane: the claims of all must fit in a pipe
 _UNKNOWN = float("inf")
@@ -53,6 +54,9 @@ class Host(Protocol):
     def limit(self, label: str, order: Order, walltime: float) -> None:
         """The attempt begins now, and may take so many seconds."""
 
+    def after(self, seconds: float, act: Callable[[], None]) -> None:
+        """Call `act` when that time has passed, and `pump` then."""
+
 
 class Dispatch:
     """The ready tasks of one executor, and its lanes."""
@@ -77,6 +81,8 @@ class Dispatch:
         self._hold = hold
         self._open_lane = open_lane
         self._means: dict[bytes, float] = {}
+        self._watched: set[str] = set()  # lanes to be looked at again
+        self._left = False  # a lane gave back what it held
 
     def push(self, task: int, needs: Resources, priority: int, depth: int) -> None:
         """The task is ready."""
@@ -84,17 +90,21 @@ class Dispatch:
 
     def pump(self, now: float) -> None:
         """Send what can be sent."""
+        if len(self.placement):
+            self._place(now)
+        if self.spare > 0 and self.lanes and self._rebalance(now):
+            self._place(now)
+
+    def _place(self, now: float) -> None:
         placement = self.placement
-        if len(placement):
+        self._left = True
+        while self._left and len(placement):
+            self._left = False
             for task, lease in placement.place(now):
                 self._begin(task, lease, now)
             for lane in list(self.lanes):
                 if len(placement) and self._room(lane, len(lane.fifo)):
                     self._fill(lane, now, [])
-        elif self.spare > 0 and self.lanes:
-            self._rebalance()
-            if len(placement):
-                self.pump(now)
 
     def _begin(self, task: int, lease: Lease, now: float) -> None:
         if self.idle:
@@ -123,6 +133,8 @@ class Dispatch:
                 orders.append(following)
         if orders:
             lane.send(orders)
+            if len(lane.fifo) > 1 and lane.name not in self._watched:
+                self._watch(lane)
             if walltime := lane.lease.needs.walltime:
                 self._host.limit(self.label, orders[0], walltime)
         elif not lane.fifo:
@@ -159,22 +171,53 @@ class Dispatch:
             self.spare += _cpus(lane.lease)
             lane.lease = None
             self.lanes.remove(lane)
+            self._left = True
             if alive:
                 self.idle.append(lane)
         elif not alive and lane in self.idle:
             self.idle.remove(lane)
 
-    def _rebalance(self) -> None:
-        for lane in self.lanes:
+    def _rebalance(self, now: float) -> bool:
+        """Take back what others could run now; whether there was any."""
+        taken = False
+        for lane in list(self.lanes):
             if len(lane.fifo) > 1 and (lane.long or lane.ahead > _WORTH):
-                self.take_back(lane, 0 if lane.long else len(lane.fifo) // 2)
+                assert lane.lease is not None
+                if self.placement.fits(lane.lease.needs, now):
+                    taken = self.take_back(lane, 0 if lane.long else len(lane.fifo) // 2) or taken
+        return taken
 
-    def take_back(self, lane: Lane, keep: int = 0) -> None:
-        """Make unstarted orders of the lane ready again."""
+    def _watch(self, lane: Lane) -> None:
+        """Look at a lane where some wait, after a while.
+
+        The worker tells of a long attempt, but cannot when it runs C code that keeps Python's lock; and while others
+        are never idle, nobody asks for those that wait.
+        """
+        head = lane.fifo[0]
+        self._watched.add(lane.name)
+        self._host.after(_SHORT, lambda: self._look(lane, head))
+
+    def _look(self, lane: Lane, head: Order) -> None:
+        self._watched.discard(lane.name)
+        if len(lane.fifo) < 2:
+            return
+        if lane.fifo[0] is head:
+            lane.long = True
+            self.take_back(lane)
+        else:
+            self._watch(lane)
+
+    def take_back(self, lane: Lane, keep: int = 0) -> bool:
+        """Make unstarted orders of the lane ready again; False when there was none."""
         taken = lane.take_back(keep)
-        if taken:
+        if not taken:
+            return False
+        if lane.fifo:
             lane.ahead = self._expected(lane)
-            self._host.returned(taken)
+        else:
+            self.leave(lane)
+        self._host.returned(taken)
+        return True
 
     def find(self, task: int) -> tuple[Lane, Order] | None:
         """Where an attempt of the task is."""

@@ -182,6 +182,13 @@ class Engine:
         """Wait until no task is open; False when `timeout` seconds were not enough."""
         return self._wait_until(lambda: not self._inbox and not self.tally.open, timeout)
 
+    def worker(self, task: int) -> str | None:
+        """The name of the worker that runs a task, which prints to files of that name; None when none does."""
+        if self.state(task) is not State.running:
+            return None
+        found = self.ask(lambda: [pool.dispatch.find(task) for pool in self._pools.values()])
+        return next((place[0].name for place in found if place is not None), None)
+
     def running(self) -> int:
         """How many attempts run. A look in passing."""
         return sum(len(pool.dispatch.lanes) for pool in self._pools.values())
@@ -242,8 +249,8 @@ class Engine:
             selector.asleep = False
         elif self._timers:
             timeout = max(0.0, self._timers[0][0] - time.monotonic())
-        selector.wait(timeout)
-        self._now = now = time.time()
+        selector.wait(timeout, self._set_clock)
+        now = self._now
         inbox = self._inbox
         for _ in range(min(len(inbox), _TURN)):
             message = inbox[0]
@@ -274,6 +281,9 @@ class Engine:
             self.after(_AGAIN, lambda: None)
         else:
             self.unwritten = None
+
+    def _set_clock(self) -> None:
+        self._now = time.time()
 
     def _tell(self) -> None:
         settled, self._settled = self._settled, []

@@ -68,6 +68,9 @@ class Owner(Protocol):
     def state(self, task: int) -> State | None:
         """Where the task is, or None when it is over."""
 
+    def worker(self, task: int) -> str | None:
+        """The name of the worker that runs the task now."""
+
     def explain(self, task: int) -> str:
         """Why it is where it is."""
 
@@ -309,18 +312,22 @@ class Future(concurrent.futures.Future[T], Placeholder, Generic[T]):
 
     @property
     def stdout(self) -> Path | None:
-        """The file of what the task printed, or None when there is none."""
+        """The file of what the task printed, so far while it runs; None when there is none."""
         return self._log("out")
 
     @property
     def stderr(self) -> Path | None:
-        """The file of what the task printed to standard error, or None when there is none."""
+        """The file of what the task printed to standard error, so far while it runs; None when there is none."""
         return self._log("err")
 
     def _log(self, stream: str) -> Path | None:
-        from heald.run.log import latest
+        from heald.run.log import current, latest
 
-        return latest(self._owner.logs, self.task, stream) if self._owner.logs else None
+        logs = self._owner.logs
+        if logs is None:
+            return None
+        worker = None if self.done() else self._owner.worker(self.task)
+        return current(logs, worker, stream) if worker is not None else latest(logs, self.task, stream)
 
     def __repr__(self) -> str:
         state = {_FINISHED: "done", _CANCELLED: "cancelled"}.get(self._state, "pending")

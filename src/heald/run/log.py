@@ -20,6 +20,12 @@ def latest(logs: Path, task: int, stream: str) -> Path | None:
     return found[-1] if found else None
 
 
+def current(logs: Path, worker: str, stream: str) -> Path | None:
+    """The file that a worker's running task prints to; None while it has printed nothing."""
+    file = logs / f"{worker}.{stream}"
+    return file if file.exists() and file.stat().st_size else None
+
+
 def tail(file: Path | str, lines: int = 10, limit: int = 4096) -> str:
     """The last lines of a file, at most `limit` bytes of them; empty when it is not there."""
     try:

@@ -103,7 +103,7 @@ class Pool:
         finally:
             errors.close()
             theirs.close()
-        setup = Setup(os.getcwd(), str(host.logs), str(host.run))
+        setup = Setup(os.getcwd(), str(host.logs), str(host.run), self.executor.pickled_initializer())
         socket.send_fds(ours, [protocol.encode(setup)], [host.arena.fd])
         ours.setblocking(False)
         self._control = ours

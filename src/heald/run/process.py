@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from heald.core.errors import ConfigurationError
+from heald.core.errors import ConfigurationError, NotPicklable
 from heald.core.resources import seconds, size
 from heald.run.executor import Executor
 
@@ -20,7 +21,8 @@ class ProcessExecutor(Executor):
 
     `workers`: cores to use, by default all that this process may use; each runs one single-core task at a time.
     `gpus`: the names of devices, or their number. `memory`: what tasks may ask for in all; 0 to leave it uncounted.
-    `bind`: pin each task to its cores. `grace`: time between the signal to stop and the kill.
+    `bind`: pin each task to its cores. `grace`: time between the signal to stop and the kill. `initializer`: called
+    with `initargs` in each worker when it starts; variables of the environment that it sets stay.
 
     It is an executor of `concurrent.futures` too:
 
@@ -40,6 +42,8 @@ class ProcessExecutor(Executor):
         memory: int | str = 0,
         bind: bool = False,
         grace: timedelta | float | str = 5.0,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
     ) -> None:
         super().__init__(label)
         available = sorted(os.sched_getaffinity(0))
@@ -50,11 +54,15 @@ class ProcessExecutor(Executor):
             raise ConfigurationError(
                 f"workers={self.workers} cannot be bound: there are {len(available)} cores here", hint="leave bind out"
             )
-        self.gpus = tuple(map(str, range(gpus))) if isinstance(gpus, int) else tuple(gpus)
+        self.gpus = _devices(gpus)
         self.memory = size(memory)
         self.bind = bind
         self.grace = grace
         self.grace_seconds = seconds(grace)
+        if initializer is not None and not callable(initializer):
+            raise ConfigurationError(f"initializer={initializer!r}: must be a function")
+        self.initializer = initializer
+        self.initargs = tuple(initargs)
         self.cores = tuple(available[: self.workers]) if bind else tuple(range(self.workers))
 
     def pool(self, host: Host) -> Pool:
@@ -63,12 +71,34 @@ class ProcessExecutor(Executor):
 
         return Pool(self, host)
 
+    def pickled_initializer(self) -> bytes:
+        """What each worker calls first, ready to travel; empty when there is nothing. Raises NotPicklable."""
+        if self.initializer is None:
+            return b""
+        import cloudpickle
+
+        try:
+            pickled: bytes = cloudpickle.dumps(functools.partial(self.initializer, *self.initargs), 5)
+        except Exception as raised:
+            raise NotPicklable(f"the initializer of executor {self.label!r} cannot be pickled: {raised}") from raised
+        return pickled
+
     def _arguments(self) -> dict[str, Any]:
+        given = {"initializer": self.initializer, "initargs": self.initargs} if self.initializer else {}
         return {
             "workers": self.workers,
             "label": self.label,
             "gpus": self.gpus,
             "memory": self.memory,
             "bind": self.bind,
-            "grace": self.grace,
+            "grace": self.grace_seconds,
+            **given,
         }
+
+
+def _devices(gpus: int | Sequence[str]) -> tuple[str, ...]:
+    if isinstance(gpus, int) and not isinstance(gpus, bool) and gpus >= 0:
+        return tuple(map(str, range(gpus)))
+    if isinstance(gpus, list | tuple) and len(set(map(str, gpus))) == len(gpus):
+        return tuple(map(str, gpus))
+    raise ConfigurationError(f"gpus={gpus!r}: must be a number of devices, or a list of their names, each once")

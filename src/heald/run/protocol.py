@@ -99,11 +99,15 @@ Report = Began | Ended | Released | Kept
 
 
 class Setup(msgspec.Struct, frozen=True, array_like=True, tag=0):
-    """The first message, with the descriptor of the arena: how workers of this run look at the world."""
+    """The first message, with the descriptor of the arena: how workers of this run look at the world.
+
+    `initializer`: a pickled function that each calls before anything else, or nothing.
+    """
 
     directory: str
     logs: str
     run: str
+    initializer: bytes = b""
 
 
 class Spawn(msgspec.Struct, frozen=True, array_like=True, tag=1):

@@ -56,13 +56,15 @@ class Selector:
             self.asleep = False
             os.eventfd_write(self._bell, 1)
 
-    def wait(self, timeout: float | None) -> None:
-        """Wait until something is ready, at most `timeout` seconds, and call what there is to call.
+    def wait(self, timeout: float | None, woke: _Act | None = None) -> None:
+        """Wait until something is ready, at most `timeout` seconds, call `woke`, and then what there is to call.
 
         Set `asleep` before the last look at what other threads may have left, and call this then.
         """
         ready = self._selector.select(timeout if self.asleep else 0)
         self.asleep = False
+        if woke is not None:
+            woke()
         for key, mask in ready:
             if key.fd == self._bell:
                 os.eventfd_read(self._bell)

@@ -9,6 +9,7 @@ gone (the socket closes, whatever the reason) it kills everything below itself a
 from __future__ import annotations
 
 import os
+import pickle
 import select
 import signal
 import socket
@@ -98,6 +99,8 @@ class Spawner:
             assert self.setup is not None
             from heald.run.worker import Worker
 
+            if self.setup.initializer:
+                pickle.loads(self.setup.initializer)()
             frames, claims, stops = descriptors
             Worker(number, socket.socket(fileno=frames), claims, stops, self.arena, self.setup).run()
             status = 0

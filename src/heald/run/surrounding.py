@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from _signal import getsignal  # that of `signal` makes an enum of each: ten times slower
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from heald.core.environment import Environment
 from heald.run import kernel, log
@@ -19,6 +20,8 @@ from heald.run.protocol import Setup
 
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 _STREAMS = ((1, "out"), (2, "err"))
+# Those whose handlers matter to a worker, or to the task after the one that changed them.
+_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGALRM, signal.SIGTERM, signal.SIGCHLD)
 
 
 class Surrounding:
@@ -30,13 +33,15 @@ class Surrounding:
         self.logs = setup.logs
         self.run = setup.run
         self.number = number
-        self.variables = dict(kernel.raw_environment())
+        self.inherited = dict(kernel.raw_environment())
+        self.variables = self.inherited
         self.cores = os.sched_getaffinity(0)
         self.bound: set[int] = set()
         self._given = ["", ""]  # files that the attempt wants its output in
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(nothing, 0)
-        os.close(nothing)
+        self.umask = os.umask(0)
+        os.umask(self.umask)
+        self.handlers: tuple[Any, ...] = ()
+        _place(os.open(os.devnull, os.O_RDONLY), 0)
         os.makedirs(self.logs, exist_ok=True)
         for descriptor, stream in _STREAMS:
             self._take_file(descriptor, stream)
@@ -51,9 +56,11 @@ class Surrounding:
         return f"{self.logs}/worker-{self.number}.{stream}"
 
     def _take_file(self, descriptor: int, stream: str) -> None:
-        fresh = os.open(self._file(stream), _APPEND | os.O_TRUNC, 0o600)
-        os.dup2(fresh, descriptor)
-        os.close(fresh)
+        _place(os.open(self._file(stream), _APPEND | os.O_TRUNC, 0o600), descriptor)
+
+    def settle(self) -> None:
+        """Take note of the worker's own handlers of signals, once it has them."""
+        self.handlers = tuple(map(getsignal, _SIGNALS))
 
     # -- before ------------------------------------------------------------------------------------------------------
 
@@ -63,8 +70,9 @@ class Surrounding:
         if wanted != self.bound:
             os.sched_setaffinity(0, wanted or self.cores)
             self.bound = wanted
-        os.environ.update(variables)
-        self.variables = dict(kernel.raw_environment())
+        held = {os.fsencode(name): os.fsencode(value) for name, value in variables.items()}
+        self.variables = {**self.inherited, **held}  # what was held before is not: it may name others' devices
+        self._restore_variables()
 
     def enter(self, environment: Environment, task: int) -> None:
         """Make `environment` so. Raises OSError when a directory or file of it cannot be made."""
@@ -77,9 +85,7 @@ class Surrounding:
             if file:
                 path = Path(file).absolute()
                 path.parent.mkdir(parents=True, exist_ok=True)
-                opened = os.open(path, _APPEND, 0o666)
-                os.dup2(opened, _STREAMS[place][0])
-                os.close(opened)
+                _place(os.open(path, _APPEND, 0o666), _STREAMS[place][0])
                 self._given[place] = str(path)
 
     def staging(self, task: int) -> Path:
@@ -113,9 +119,10 @@ class Surrounding:
             moved = True
         if moved:
             os.chdir(self.home)
-        if kernel.raw_environment() != self.variables:
-            os.environ.clear()
-            os.environ.update({os.fsdecode(name): os.fsdecode(value) for name, value in self.variables.items()})
+        self._restore_variables()
+        os.umask(self.umask)
+        if tuple(map(getsignal, _SIGNALS)) != self.handlers:
+            self._restore_handlers()
         sys.stdout, sys.stderr = self.stdout, self.stderr
         for stream in (self.stdout, self.stderr):
             try:
@@ -124,10 +131,18 @@ class Surrounding:
                 pass
         for place, (descriptor, name) in enumerate(_STREAMS):
             if self._given[place]:
-                kept = os.open(self._file(name), _APPEND, 0o600)
-                os.dup2(kept, descriptor)
-                os.close(kept)
+                _place(os.open(self._file(name), _APPEND, 0o600), descriptor)
         self._end_children()
+
+    def _restore_variables(self) -> None:
+        if kernel.raw_environment() != self.variables:
+            os.environ.clear()
+            os.environ.update({os.fsdecode(name): os.fsdecode(value) for name, value in self.variables.items()})
+
+    def _restore_handlers(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)  # its alarm would ring in the next task
+        for number, handler in zip(_SIGNALS, self.handlers, strict=True):
+            signal.signal(number, handler)
 
     def _end_children(self) -> None:
         try:
@@ -172,6 +187,19 @@ class Surrounding:
                     os.rename(self._file(stream), target)
                 paths[place] = str(target)
             except OSError:
-                pass  # the task closed the descriptor or the disk is full: a fresh file serves the next one
+                # The task closed the descriptor, with others perhaps, or the disk is full: a fresh file serves the next.
+                _place(os.open(os.devnull, os.O_RDONLY), 0)
             self._take_file(descriptor, stream)
+        if self.stdout.closed or self.stderr.closed:
+            self.stdout, self.stderr = self._text(1), self._text(2)
+            sys.stdout, sys.stderr = self.stdout, self.stderr
         return paths[0], paths[1]
+
+
+def _place(opened: int, descriptor: int) -> None:
+    """Make what was opened the file behind `descriptor`, which may be closed: the system gives out its number again."""
+    if opened == descriptor:
+        os.set_inheritable(descriptor, True)
+    else:
+        os.dup2(opened, descriptor)
+        os.close(opened)

@@ -29,6 +29,7 @@ from heald.run.surrounding import Surrounding
 # and tells of the running attempt, when the expectation was wrong.
 _LINGER = 0.001
 _WATCH = 0.005
+_STOP = (signal.SIGTERM,)
 
 
 # Whether this process is a worker: set once, by the one that is.
@@ -63,6 +64,14 @@ class Worker:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, self._on_stop)
+        self.surrounding.settle()
+        # Children that tasks fork end by SIGTERM, as they would elsewhere, and from their first moment: what came to a
+        # handler of Python's before the fork is over would be lost, so it waits until there is none.
+        os.register_at_fork(
+            before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, _STOP),
+            after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP),
+            after_in_child=_be_a_child,
+        )
         self.stage.start()
         try:
             while True:
@@ -176,8 +185,14 @@ class Worker:
             named[at : at + 16] == stop_word(current.task, current.attempt) for at in range(0, len(named), 16)
         ):
             call = self.calls[current.work]
-            if not call.waiting:  # a command gets the signal itself, and has its time to end
+            if not call.waiting:
                 raise Stopped
+            call.stopped = True  # the command gets the signal itself, and has its time to end
+
+
+def _be_a_child() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
 
 
 def stop_word(task: int, attempt: int) -> bytes:

@@ -160,13 +160,18 @@ def scratch_run() -> Folder:
     raise AssertionError("itertools.count ended")
 
 
-def prune(keep: int = 20) -> list[Path]:
-    """Removes the oldest folders of `scratch_run` that nobody writes any more, beyond `keep`; says which."""
+def prune(keep: int = 20, *, pretend: bool = False) -> list[Path]:
+    """Removes the oldest folders of `scratch_run` that nobody writes any more, beyond `keep`; says which.
+
+    `pretend`: only says which it would remove.
+    """
     try:
         names = sorted((name for name in os.listdir(runs_directory()) if _SCRATCH.fullmatch(name)), reverse=True)
     except FileNotFoundError:
         return []
     ended = [folder for folder in (Folder(runs_directory() / name) for name in names) if _ended(folder)]
+    if pretend:
+        return [folder.path for folder in ended[keep:]]
     removed = []
     for folder in ended[keep:]:
         try:

@@ -1,0 +1,105 @@
+"""`heald run`: the runs that there are, and how each went."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from heald.cli.option import Json, Limit, Yes
+from heald.cli.screen import confirmed, say, say_table, some, width
+
+app = typer.Typer(help="Look at runs: which there are, and how each went.", no_args_is_help=True)
+
+_COLOURS = {"running": "blue", "killed": "yellow", "damaged": "red"}
+
+
+@app.command("ls")
+def ls(
+    everything: Annotated[bool, typer.Option("--all", "-a", help="Also those that ended without a journal.")] = False,
+    limit: Limit = None,
+    json: Json = False,
+) -> None:
+    """List runs: *.heald here, and what else runs on this machine.
+
+    Of a session without a journal only the logs are kept: --all lists these too.
+
+    \b
+    heald run ls
+    heald run ls --all --json
+    """
+    from heald.cli.moment import moment
+    from heald.cli.table import Column, document
+    from heald.cli.view import RunView, run_view
+    from heald.core.errors import JournalError
+    from heald.flow.run import ENDED, runs
+
+    found, views = [run for run in runs() if everything or run.recorded or run.state != ENDED], []
+    for run in found[:limit] if json else some(found, limit):
+        try:
+            views.append(run_view(run))
+        except JournalError as error:
+            views.append(RunView(run=run.path.name, state="damaged", command=error.message))
+    if json:
+        say(document(views))
+        return
+    today = datetime.now(UTC)
+    columns = [
+        Column("RUN", lambda view: view.run, flexible=True),
+        Column("STATE", lambda view: view.state, colour=lambda text: _COLOURS.get(text, "")),
+        Column("STARTED", lambda view: moment(view.started, today), right=True),
+        Column("TASKS", lambda view: _count(view, *(view.counts or ())), right=True),
+        Column("DONE", lambda view: _count(view, "done"), right=True),
+        Column("FAILED", lambda view: _count(view, "failed"), right=True),
+        Column("COMMAND", lambda view: view.command, flexible=True),
+    ]
+    say_table(columns, views)
+    if not views:
+        say('There are no runs here: a session keeps one as heald.Session(journal="run.heald").')
+
+
+def _count(view: Any, *states: str) -> str:
+    return f"{sum(view.counts[state] for state in states):,}" if view.counts is not None else ""
+
+
+@app.command("show")
+def show(
+    run: Annotated[
+        str | None, typer.Argument(metavar="RUN", envvar="HEALD_RUN", help="Folder of the run, or its name in `ls`.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show how a run goes or went: counts, time, cores used, failures, slowest tasks, where the logs are.
+
+    \b
+    heald run show              the newest
+    heald run show run.heald
+    """
+    from heald.cli.summary import lines, summary
+    from heald.cli.table import document
+    from heald.flow.run import find_run
+
+    found = summary(find_run(run))
+    say(document(found) if json else "\n".join(lines(found, width())))
+
+
+@app.command("prune")
+def prune(
+    keep: Annotated[int, typer.Option(min=0, metavar="N", help="Leave the newest N.")] = 20,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """Remove the oldest runs of sessions that were given no journal. *.heald folders are yours, and stay.
+
+    \b
+    heald run prune --keep 5    shows what would go, and asks
+    """
+    from heald.cli.table import document
+    from heald.store import folder
+
+    old = folder.prune(keep, pretend=True)
+    if not json and old:
+        say("\n".join(map(str, old)))
+    removed = folder.prune(keep) if old and confirmed(f"Remove these {len(old)} runs?", yes) else []
+    say(document([str(path) for path in removed]) if json else f"{len(removed)} runs removed")

@@ -1,0 +1,193 @@
+"""How a run went: what `heald run show` says."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from heald.cli.moment import moment
+from heald.cli.table import Column, table
+from heald.cli.view import RunView, TaskView, run_view, task_view
+from heald.core.history import History
+from heald.core.quantity import amount, duration
+from heald.core.state import State
+from heald.flow.run import ENDED, KILLED, Run
+
+_SLOWEST = 5
+_SHOWN = 10  # names and failures shown to people before the rest are only counted
+
+
+class NameView(msgspec.Struct, frozen=True, kw_only=True):
+    """The tasks of one name; `seconds`: of their last attempts, together."""
+
+    name: str
+    tasks: int
+    done: int
+    failed: int
+    seconds: float
+
+    @property
+    def mean(self) -> float:
+        """Seconds of one of them."""
+        return self.seconds / max(1, self.done + self.failed)
+
+
+class FailureView(msgspec.Struct, frozen=True, kw_only=True):
+    """Failures of one name and class: how many, and the first of them."""
+
+    name: str
+    kind: str
+    count: int
+    first: int
+    message: str
+
+
+class Summary(RunView, frozen=True, kw_only=True):
+    """One run with all that is known of it. `seconds`: since its process began, or until that ended; `cores`: how many
+    were busy meanwhile, on average. `processes`: how many have worked on it, one after another. `bytes`: its journal.
+    """
+
+    folder: str
+    directory: str
+    python: str
+    heald: str
+    processes: int
+    seconds: float
+    cores: float
+    names: list[NameView]
+    failures: list[FailureView]
+    slowest: list[TaskView]
+    logs: str
+    bytes: int
+
+
+def summary(run: Run) -> Summary:
+    """How a run goes or went."""
+    now = time.time()
+    view, history = run_view(run), run.history()
+    opened = history.opened[-1]
+    seconds, cores = _busy(history, now, over=view.state in (ENDED, KILLED))
+    timed = [record for record in history.records.values() if record.usage is not None and record.usage.started]
+    slowest = sorted(timed, key=lambda record: -record.usage.seconds if record.usage else 0.0)[:_SLOWEST]
+    return Summary(
+        **msgspec.structs.asdict(view),
+        folder=str(run.path),
+        directory=opened.directory,
+        python=opened.python,
+        heald=opened.heald,
+        processes=len(history.opened),
+        seconds=seconds,
+        cores=cores / seconds if seconds else 0.0,
+        names=_names(history),
+        failures=_failures(history),
+        slowest=[task_view(record, history, now) for record in slowest],
+        logs=str(run.logs),
+        bytes=run.folder.journal.stat().st_size,
+    )
+
+
+def _busy(history: History, now: float, *, over: bool) -> tuple[float, float]:
+    """Seconds that the process of the run has had so far, and core seconds of the attempts that it made."""
+    begun = last = history.opened[-1].time
+    cores = 0.0
+    for record in history.records.values():
+        last = max(last, record.settled, record.placed, record.started)
+        if record.started >= begun:
+            resources = history.work(record).resources
+            seconds = record.usage.seconds if record.usage is not None else 0.0
+            if record.state is State.running:
+                seconds = now - record.started
+            cores += seconds * resources.cpus * resources.ranks
+    end = history.closed.time if history.closed is not None else last if over else now
+    return end - begun, cores
+
+
+def _names(history: History) -> list[NameView]:
+    """The tasks by name, those that took longest first."""
+    found: dict[str, list[float]] = {}
+    for record in history.records.values():
+        row = found.setdefault(history.work(record).name, [0, 0, 0, 0.0])
+        row[0] += 1
+        row[1] += record.state is State.done
+        row[2] += record.state is State.failed
+        row[3] += record.usage.seconds if record.usage is not None else 0.0
+    views = [
+        NameView(name=name, tasks=int(tasks), done=int(done), failed=int(failed), seconds=seconds)
+        for name, (tasks, done, failed, seconds) in found.items()
+    ]
+    return sorted(views, key=lambda view: -view.seconds)
+
+
+def _failures(history: History) -> list[FailureView]:
+    """The failures by name and class, the most frequent first."""
+    found: dict[tuple[str, str], FailureView] = {}
+    for record in history.records.values():
+        failure = record.failure
+        if failure is None or record.state is not State.failed:
+            continue
+        name, kind, task = history.work(record).name, failure.kind, record.task.id
+        known = found.get((name, kind)) or FailureView(
+            name=name, kind=kind, count=0, first=task, message=failure.message
+        )
+        found[name, kind] = msgspec.structs.replace(known, count=known.count + 1)
+    return sorted(found.values(), key=lambda view: -view.count)
+
+
+def lines(found: Summary, width: int | None) -> list[str]:
+    """The same for people."""
+    today = datetime.now(UTC)
+    counts = found.counts or {}
+    states = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
+    again = f", the {found.processes}th to work on it" if found.processes > 1 else ""
+    facts = {
+        "command": found.command,
+        "in": found.directory,
+        "started": f"{moment(found.started, today)} on {found.host}, process {found.pid}{again}",
+        "lasted": f"{duration(found.seconds)}, {found.cores:.1f} cores busy on average",
+        "tasks": f"{sum(counts.values()):,}: {states}" if states else "none yet",
+        "logs": found.logs,
+        "journal": amount(found.bytes),
+    }
+    text = [f"{found.folder} {_STATES.get(found.state, found.state)}"]
+    text += [f"  {word:<8} {fact}" for word, fact in facts.items() if fact]
+    for columns, rows in ((_NAMES, found.names), (_FAILURES, found.failures), (_TASKS, found.slowest)):
+        shown: list[Any] = rows[:_SHOWN]
+        if shown:
+            text += ["", *table(columns, shown, width)]
+        if len(rows) > len(shown):
+            text.append(f"and {len(rows) - len(shown):,} more: --json")
+    if found.failures:
+        text += ["", f"Why? heald task explain {found.failures[0].first}"]
+    return text
+
+
+_STATES = {
+    KILLED: "was killed: start its script again, and it goes on where it was",
+    "unknown": "is written on another machine, or was when that died",
+}
+
+_NAMES = [
+    Column("BY NAME", lambda view: view.name, flexible=True),
+    Column("TASKS", lambda view: f"{view.tasks:,}", right=True),
+    Column("DONE", lambda view: f"{view.done:,}", right=True),
+    Column("FAILED", lambda view: f"{view.failed:,}", right=True),
+    Column("MEAN", lambda view: duration(view.mean), right=True),
+    Column("TOTAL", lambda view: duration(view.seconds), right=True),
+]
+_FAILURES = [
+    Column("FAILED", lambda view: view.name, flexible=True),
+    Column("TASKS", lambda view: f"{view.count:,}", right=True),
+    Column("OF", lambda view: view.kind),
+    Column("FIRST", lambda view: f"#{view.first}", right=True),
+    Column("WHICH SAYS", lambda view: view.message, flexible=True),
+]
+_TASKS = [
+    Column("SLOWEST", lambda view: f"{view.name}#{view.id}", flexible=True),
+    Column("STATE", lambda view: view.state),
+    Column("TIME", lambda view: duration(view.seconds or 0.0), right=True),
+    Column("CPU", lambda view: duration(view.cpu or 0.0), right=True),
+    Column("MEMORY", lambda view: amount(view.memory or 0), right=True),
+]

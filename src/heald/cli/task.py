@@ -1,0 +1,240 @@
+"""`heald task`: the tasks of a run, while it goes on and afterwards."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from heald.cli.option import Json, Limit, RunOption, Tasks, TheTasks
+from heald.cli.screen import say, say_table, some
+
+app = typer.Typer(
+    help="Look at tasks: which there are, where each is and why, and what it printed.", no_args_is_help=True
+)
+
+
+class Order(StrEnum):
+    """What tasks can be sorted by."""
+
+    id = "id"
+    name = "name"
+    state = "state"
+    started = "started"
+    time = "time"
+    cpu = "cpu"
+    memory = "memory"
+
+
+_LARGEST_FIRST = (Order.time, Order.cpu, Order.memory)
+
+
+@app.command("ls")
+def ls(
+    tasks: Tasks = None,
+    run: RunOption = None,
+    sort: Annotated[
+        Order, typer.Option(help="Column to sort by; time, cpu and memory have the largest first.")
+    ] = Order.id,
+    reverse: Annotated[bool, typer.Option("--reverse", help="Turn the order round.")] = False,
+    limit: Limit = None,
+    json: Json = False,
+) -> None:
+    """List tasks.
+
+    \b
+    heald task ls                            all of the newest run
+    heald task ls state=failed               those that failed, and of what
+    heald task ls name=sim* tag:density=0.9  those for which both hold
+    heald task ls --sort time --limit 5      the five longest
+    """
+    from heald.cli.table import document
+    from heald.cli.view import task_view
+
+    found = _Found(run, tasks or ())
+    records = sorted(found.records, key=_keys(found)[sort], reverse=reverse != (sort in _LARGEST_FIRST))
+    if json:
+        views = [task_view(record, found.history, found.now) for record in records[:limit]]
+        say(document(views))
+        return
+    shown = some(records, limit)
+    say_table(_columns(found.now), [task_view(record, found.history, found.now) for record in shown])
+    say(_total(found, len(shown)))
+
+
+class _Found:
+    """The tasks of a run that are meant, at one moment."""
+
+    def __init__(self, path: Any, words: Sequence[str]) -> None:
+        from heald.cli.selector import selection
+        from heald.core.errors import UsageError
+        from heald.flow.run import find_run
+
+        chosen = selection(words)
+        self.run = find_run(path)
+        self.history = self.run.history()
+        self.now = time.time()
+        records = self.history.records.values()
+        self.records = [one for one in records if chosen(one, self.history.work(one))] if words else list(records)
+        if words and not self.records:
+            raise UsageError(f"no task of {self.run.path} is {' '.join(words)}", hint="heald task ls lists all")
+
+    def label(self, record: Any) -> str:
+        """How people know a task."""
+        return f"{self.history.work(record).name}#{record.task.id}"
+
+
+def _keys(found: _Found) -> dict[Order, Callable[[Any], Any]]:
+    history, now = found.history, found.now
+
+    def seconds(record: Any) -> float:
+        if record.state.name == "running":
+            return float(now - record.started)
+        return record.usage.seconds if record.usage else 0.0
+
+    return {
+        Order.id: lambda record: record.task.id,
+        Order.name: lambda record: history.work(record).name,
+        Order.state: lambda record: record.state,
+        Order.started: lambda record: record.started,
+        Order.time: seconds,
+        Order.cpu: lambda record: record.usage.cpu if record.usage else 0.0,
+        Order.memory: lambda record: record.usage.memory if record.usage else 0,
+    }
+
+
+def _columns(now: float) -> list[Any]:
+    from heald.cli.moment import moment
+    from heald.cli.table import Column
+    from heald.core.quantity import amount, duration
+
+    today = datetime.fromtimestamp(now, UTC)
+    return [
+        Column("ID", lambda view: str(view.id), right=True),
+        Column("NAME", lambda view: view.name, flexible=True),
+        Column("STATE", lambda view: view.state, colour=lambda text: _COLOURS.get(text, "")),
+        Column("STARTED", lambda view: moment(view.started, today), right=True),
+        Column("TIME", lambda view: "" if view.seconds is None else duration(view.seconds), right=True),
+        Column("CPU", lambda view: "" if view.cpu is None else duration(view.cpu), right=True),
+        Column("MEMORY", lambda view: amount(view.memory) if view.memory else "", right=True),
+        Column("NOTE", _note, flexible=True),
+    ]
+
+
+_COLOURS = {"running": "blue", "done": "green", "failed": "red", "cancelled": "yellow"}
+
+
+def _note(view: Any) -> str:
+    if view.failure is not None:
+        return str(view.failure["message"])
+    return "known already" if view.recalled else ""
+
+
+def _total(found: _Found, shown: int) -> str:
+    from heald.cli.view import counts
+
+    states = ", ".join(f"{count:,} {state}" for state, count in counts(found.records).items() if count)
+    line = f"{found.run.path.name} ({found.run.state}): {states or 'no tasks yet'}"
+    left = len(found.records) - shown
+    return f"{line}\n{left:,} more: --limit {len(found.records)}" if left else line
+
+
+@app.command("show")
+def show(tasks: TheTasks, run: RunOption = None, json: Json = False) -> None:
+    """Show all about tasks: what they need, their attempts, what they used, where their files are.
+
+    \b
+    heald task show 7
+    heald task show state=running
+    """
+    from heald.cli.sheet import lines, sheet
+    from heald.cli.table import document
+
+    found = _Found(run, tasks)
+    sheets = [sheet(found.run, found.history, record, found.now) for record in found.records]
+    if json:
+        say(document(sheets))
+    else:
+        say("\n\n".join("\n".join(lines(one, found.now)) for one in sheets))
+
+
+@app.command("explain")
+def explain(tasks: TheTasks, run: RunOption = None, json: Json = False) -> None:
+    """Say why tasks are where they are: what they wait for, or what they failed of.
+
+    \b
+    heald task explain 7
+    heald task explain state=failed
+    """
+    from heald.cli.table import document
+    from heald.core.explain import told
+
+    found = _Found(run, tasks)
+    texts = {record.task.id: told(found.history, record.task.id) for record in found.records}
+    if json:
+        say(document([{"id": task, "explanation": text} for task, text in texts.items()]))
+    else:
+        say("\n".join(texts.values()))
+
+
+@app.command("log")
+def log(
+    tasks: TheTasks,
+    run: RunOption = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the task is over.")] = False,
+    stderr: Annotated[bool, typer.Option("--stderr", "-e", help="What went to standard error.")] = False,
+    attempt: Annotated[int | None, typer.Option(min=1, metavar="N", help="Of that attempt; else the last.")] = None,
+) -> None:
+    """Print what tasks printed.
+
+    \b
+    heald task log 7            standard output of task 7, so far if it runs
+    heald task log -f 7         the same, and what comes until it is over
+    heald task log --stderr 7   standard error
+    """
+    from heald.cli.log import content, output
+    from heald.cli.log import follow as following
+    from heald.core.errors import UsageError
+    from heald.core.state import State
+
+    found = _Found(run, tasks)
+    stream = "err" if stderr else "out"
+    if follow:
+        if len(found.records) > 1:
+            raise UsageError(f"{len(found.records)} tasks cannot be followed at once", hint="name one by its id")
+        (record,) = found.records
+        if record.state < State.running:
+            say(f"{found.label(record)} is {record.state.name}", error=True)
+        _write(following(found.run, record.task.id, stream))
+        return
+    paths = {one.task.id: output(found.run, found.history, one, stream, attempt or 0) for one in found.records}
+    for record in found.records:
+        path = paths[record.task.id]
+        if path is not None and len(found.records) > 1:
+            say(f"==> {found.label(record)} <==")
+        _write(content(path))
+    if not any(paths.values()):
+        say(_silent(found, stream), error=True)
+
+
+def _silent(found: _Found, stream: str) -> str:
+    """That nothing was printed, and where to look instead."""
+    from heald.cli.log import output
+
+    name, other, option = ("standard error", "out", "") if stream == "err" else ("standard output", "err", "--stderr ")
+    which = found.label(found.records[0]) if len(found.records) == 1 else f"None of these {len(found.records)} tasks"
+    text = f"{which} printed {'nothing' if len(found.records) == 1 else 'anything'} to {name}"
+    loud = [one.task.id for one in found.records if output(found.run, found.history, one, other)]
+    return f"{text}; see heald task log {option}{loud[0]}" if loud else text
+
+
+def _write(pieces: Iterable[bytes]) -> None:
+    sys.stdout.flush()
+    for piece in pieces:
+        sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()

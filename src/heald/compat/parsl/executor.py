@@ -1,0 +1,214 @@
+"""Parsl's executors on one machine: threads, and heald's warm worker processes.
+
+Each is a session of heald with one executor in it.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import heald
+from heald.compat import installed
+from heald.compat.parsl import remote
+from heald.compat.parsl.error import BadStateException, InvalidResourceSpecification
+from heald.compat.parsl.provider import ExecutionProvider, LocalProvider, SimpleLauncher
+from heald.compat.parsl.representation import RepresentationMixin, retired
+
+_Specification = dict[str, Any]
+
+
+class ParslExecutor(ABC):
+    """What runs tasks; one of your own needs `start`, `submit` and `shutdown`, and a `label`."""
+
+    label: str = "undefined"
+    storage_access: Sequence[Any] | None = None
+    working_dir: str | os.PathLike[str] | None = None
+    run_dir: str = "."
+    run_id: str | None = None
+    remote_monitoring_radio: Any = None
+
+    @abstractmethod
+    def start(self) -> None:
+        """Get ready for tasks."""
+
+    @abstractmethod
+    def submit(
+        self, func: Callable[..., Any], resource_specification: _Specification, *args: Any, **kwargs: Any
+    ) -> Future[Any]:
+        """A future of `func(*args, **kwargs)`."""
+
+    @abstractmethod
+    def shutdown(self) -> None:
+        """End everything."""
+
+    def monitor_resources(self) -> bool:
+        """Whether resources are to be sampled."""
+        return True
+
+    def __enter__(self) -> ParslExecutor:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.shutdown()
+
+
+class _SessionExecutor(ParslExecutor, RepresentationMixin):
+    """An executor that is a session of heald."""
+
+    _body: type[remote.Body] = remote.Body
+
+    def __init__(self) -> None:
+        self._session: heald.Session | None = None
+        self._functions: WeakKeyDictionary[Any, dict[Any, heald.Function[..., Any]]] = WeakKeyDictionary()
+
+    @abstractmethod
+    def _workers(self) -> Any:
+        """The executor of heald behind it."""
+
+    def start(self) -> None:
+        self._session = heald.Session([self._workers()], memo=None, progress=False).start(current=False)
+
+    def submit(
+        self, func: Callable[..., Any], resource_specification: _Specification, *args: Any, **kwargs: Any
+    ) -> Future[Any]:
+        self.validate_resource_spec(resource_specification)
+        if self._session is None:
+            raise BadStateException(self, "it does not run")
+        return self._session.call(self._function(func, resource_specification), (args, kwargs), {})
+
+    def validate_resource_spec(self, resource_specification: _Specification) -> None:
+        """Raises InvalidResourceSpecification for what it does not take."""
+        if resource_specification:
+            raise InvalidResourceSpecification(
+                resource_specification.keys(), f"{type(self).__name__} takes no resource specification"
+            )
+
+    def _function(self, func: Any, specification: _Specification) -> heald.Function[..., Any]:
+        """heald's function for `func`, made once for each set of options."""
+        try:
+            known = self._functions.setdefault(func, {})
+        except TypeError:  # it cannot be hashed or referred to weakly
+            known = {}
+        options = self._options(func, specification)
+        key = tuple(options.items())
+        if key not in known:
+            inner = func.function if "walltime" in options else func
+            known[key] = heald.task(**options)(self._body(inner, self._variables(specification)))  # type: ignore[arg-type]
+        return known[key]
+
+    def _options(self, func: Any, specification: _Specification) -> dict[str, Any]:
+        return {}
+
+    def _variables(self, specification: _Specification) -> dict[str, str]:
+        return {}
+
+    def outstanding(self) -> int:
+        """How many tasks are not over."""
+        return int(self._session.tally.open) if self._session else 0
+
+    def shutdown(self, *, wait: bool = False) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.close(cancel=not wait)
+
+
+class ThreadPoolExecutor(_SessionExecutor):
+    """Threads of this process. It ends when all that it was given is done."""
+
+    _body = remote.LiveBody
+
+    def __init__(
+        self,
+        label: str = "threads",
+        max_threads: int = 2,
+        thread_name_prefix: str | None = None,
+        storage_access: Sequence[Any] | None = None,
+        working_dir: str | os.PathLike[str] | None = None,
+        remote_monitoring_radio: Any = None,
+    ) -> None:
+        super().__init__()
+        self.label = label
+        self.max_threads = max_threads
+        self.thread_name_prefix = thread_name_prefix
+        self.storage_access = storage_access
+        self.working_dir = working_dir
+        self.remote_monitoring_radio = remote_monitoring_radio
+
+    def _workers(self) -> heald.ThreadExecutor:
+        return heald.ThreadExecutor(self.max_threads, label=self.label)
+
+    def shutdown(self, block: bool = True, *, wait: bool = True) -> None:
+        super().shutdown(wait=block and wait)
+
+    def monitor_resources(self) -> bool:
+        """Threads share the process: there is nothing to tell apart."""
+        return False
+
+
+class BlockProviderExecutor(_SessionExecutor):
+    """An executor whose workers a provider starts."""
+
+    provider: ExecutionProvider | None = None
+
+
+class ManagerSelector:
+    """Which node gets a task first: on one machine there is one."""
+
+
+class RandomManagerSelector(ManagerSelector):
+    """Any node."""
+
+
+class BlockIdManagerSelector(ManagerSelector):
+    """The block with the lowest number first."""
+
+
+class HighThroughputExecutor(BlockProviderExecutor):
+    """Worker processes on this machine, as many as Parsl would start here.
+
+    What says how Parsl's own processes talk (addresses, ports, heartbeats, `launch_cmd`, …) is kept and means nothing.
+    """
+
+    @retired("start_method", "worker_ports", "interchange_address", "suppress_failure", max_workers="max_workers_per_node")
+    def __init__(
+        self,
+        label: str = "HighThroughputExecutor",
+        provider: ExecutionProvider | None = None,
+        launch_cmd: str | None = None,
+        interchange_launch_cmd: Sequence[str] | None = None,
+        address: str | None = None,
+        loopback_address: str = "127.0.0.1",
+        worker_port: int | None = None,
+        worker_port_range: tuple[int, int] | None = (54000, 55000),
+        interchange_port_range: tuple[int, int] | None = (55000, 56000),
+        storage_access: Sequence[Any] | None = None,
+        working_dir: str | os.PathLike[str] | None = None,
+        worker_debug: bool = False,
+        cores_per_worker: float = 1.0,
+        mem_per_worker: float | None = None,
+        max_workers_per_node: float | None = None,
+        cpu_affinity: str = "none",
+        available_accelerators: int | Sequence[str] = (),
+        prefetch_capacity: int = 0,
+        heartbeat_threshold: int = 120,
+        heartbeat_period: int = 30,
+        drain_period: int | None = None,
+        poll_period: int = 10,
+        address_probe_timeout: int | None = None,
+        worker_logdir_root: str | None = None,
+        manager_selector: ManagerSelector | None = None,
+        block_error_handler: Any = True,
+        encrypted: bool = True,
+        remote_monitoring_radio: Any = None,
+    ) -> None:
+        super().__init__()
+        given = dict(locals())
+        for name in type(self).__init__.__wrapped__.__code__.co_varnames[1:29] if False else ():
+            setattr(self, name, given[name])
+        self.label = label

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import heald as package
+
+Heald = Callable[..., Any]
+
+
+def test_help_is_a_map(heald: Heald) -> None:
+    text = heald("--help").stdout
+    for noun in ("task", "run", "data"):
+        assert f"\n  {noun}  " in text
+    assert text.count("\n    heald ") == 3  # examples
+    assert "docs/index.md" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_without_words_it_gives_help(heald: Heald) -> None:
+    assert "Usage: heald" in heald().output
+
+
+def test_version(heald: Heald) -> None:
+    assert heald("--version").stdout == f"heald {package.__version__}\n"
+
+
+def test_a_wrong_word_is_usage_with_the_next_command(heald: Heald) -> None:
+    result = heald("tsk")
+    assert result.exit_code == 2
+    assert "Try 'heald -h' for help." in result.stderr
+    assert "Did you mean 'task'?" in result.stderr
+
+
+def test_a_damaged_journal_is_no_traceback(heald: Heald, study: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.heald").mkdir()
+    journal = bytearray((study / "journal.log").read_bytes())
+    journal[100] ^= 0xFF
+    (tmp_path / "bad.heald" / "journal.log").write_bytes(journal)
+    result = heald("task", "ls", "--run", str(tmp_path / "bad.heald"))
+    assert result.exit_code == 1
+    assert result.stderr.startswith("heald: ")
+    assert "is damaged at byte" in result.stderr
+
+
+def test_a_run_without_journal_says_how_to_keep_one(heald: Heald, tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    result = heald("task", "ls", "--run", str(tmp_path))
+    assert result.exit_code == 1
+    assert 'heald.Session(journal="run.heald")' in result.stderr
+
+
+def test_a_closed_pipe_is_no_traceback(study: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    run = subprocess.run(
+        [sys.executable, "-m", "heald", "task", "ls"], cwd=study.parent, stdout=write, stderr=subprocess.PIPE, text=True
+    )
+    os.close(write)
+    assert (run.returncode, run.stderr) == (1, "")
+
+
+def test_help_loads_little() -> None:
+    """What makes `heald --help` quick: nothing is loaded that only commands need."""
+    code = "import sys, heald.cli.program; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(run.stdout.split())
+    assert not loaded & {"rich", "heald.core.history", "heald.store.journal", "heald.data.memo", "heald.flow.session"}
+
+
+@pytest.mark.parametrize("words", [["-m", "heald"], ["-c", "from heald.__main__ import main; main()"]])
+def test_it_is_a_program(words: list[str]) -> None:
+    run = subprocess.run([sys.executable, *words, "--version"], capture_output=True, text=True, check=True)
+    assert run.stdout == f"heald {package.__version__}\n"

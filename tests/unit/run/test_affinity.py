@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+
+from heald.core.placement import Share
+from heald.core.resources import Resources
+from heald.run.affinity import variables
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_threads_are_as_many_as_cores() -> None:
+    found = variables(Share("here", (0, 1)), Resources(cpus=2))
+    assert set(found.values()) == {"2"}
+    assert "OMP_NUM_THREADS" in found
+
+
+def test_a_rank_has_the_threads_of_its_own_cores() -> None:
+    assert variables(Share("here", (0, 1, 2, 3), ranks=2), Resources(cpus=2, ranks=2))["OMP_NUM_THREADS"] == "2"
+
+
+def test_what_the_user_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert "OMP_NUM_THREADS" not in variables(Share("here", (0,)), Resources())
+
+
+def test_devices_are_its_own_alone() -> None:
+    found = variables(Share("here", (0,), (("1", 1.0), ("3", 1.0))), Resources(gpus=2))
+    assert found["CUDA_VISIBLE_DEVICES"] == found["ROCR_VISIBLE_DEVICES"] == found["ZE_AFFINITY_MASK"] == "1,3"
+
+
+def test_without_devices_nothing_is_said_of_them() -> None:
+    assert not any("VISIBLE" in name for name in variables(Share("here", (0,)), Resources()))
+
+
+def test_a_device_that_ranks_share_is_named_once() -> None:
+    shared = Share("here", (0, 1, 2), (("0", 0.5), ("0", 0.5), ("1", 0.5)), ranks=3)
+    assert variables(shared, Resources(gpus=0.5, ranks=3))["CUDA_VISIBLE_DEVICES"] == "0,1"

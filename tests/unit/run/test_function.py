@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import importlib.util
+import pickle
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import cloudpickle
+import pytest
+
+import heald
+from heald.run.function import Imported, attribute, importable, imported
+
+SOURCE = """
+import heald
+
+@heald.task
+def double(x):
+    return 2 * x
+
+class Outer:
+    @staticmethod
+    def inner():
+        return 1
+"""
+
+Load = Callable[..., ModuleType]
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
+    """Loads a module of this name from its file, as `spec_from_file_location` does; found by name if wished."""
+    loaded: list[ModuleType] = []
+
+    def make(name: str, *, found: bool) -> ModuleType:
+        file = tmp_path / f"{name}.py"
+        file.write_text(SOURCE)
+        if found:
+            monkeypatch.syspath_prepend(str(tmp_path))
+        spec = importlib.util.spec_from_file_location(name, file)
+        assert spec
+        assert spec.loader
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+        loaded.append(module)
+        return module
+
+    yield make
+    importable.cache_clear()
+    for module in loaded:
+        if module.__name__ in cloudpickle.list_registry_pickle_by_value():
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def test_attribute_goes_down() -> None:
+    assert attribute("pathlib", "Path.exists") is Path.exists
+    with pytest.raises(AttributeError):
+        attribute("pathlib", "Nothing")
+    with pytest.raises(ModuleNotFoundError):
+        attribute("no_such_module", "x")
+
+
+def test_a_decorated_name_gives_the_function_itself(load: Load) -> None:
+    module = load("decorated", found=True)
+    assert isinstance(module.double, heald.Function)
+    assert imported("decorated", "double") is module.double.function
+    assert imported("decorated", "Outer.inner")() == 1
+
+
+def test_imported_pickles_to_the_function(load: Load) -> None:
+    module = load("by_name", found=True)
+    data = pickle.dumps(Imported("by_name", "double"))
+    assert len(data) < 120
+    assert pickle.loads(data) is module.double.function
+
+
+@pytest.mark.parametrize("name", ["os", "os.path", "sys", "math", "json.decoder", "heald.run.worker", "numpy"])
+def test_what_is_installed_is_found(name: str) -> None:
+    pytest.importorskip(name)
+    assert importable(name)
+
+
+def test_a_module_on_the_path_is_found(load: Load) -> None:
+    load("on_the_path", found=True)
+    assert importable("on_the_path")
+
+
+def test_a_file_loaded_by_its_path_travels_by_value(load: Load) -> None:
+    module = load("by_path", found=False)
+    assert not importable("by_path")
+    pickled = cloudpickle.dumps(module.Outer)
+    del sys.modules["by_path"]
+    assert pickle.loads(pickled).inner() == 1
+
+
+def test_another_module_of_the_same_name_is_not_it(load: Load) -> None:
+    load("json.tool", found=False)
+    assert not importable("json.tool")
+
+
+def test_one_in_a_package_that_is_not_found(load: Load) -> None:
+    load("no_such_package.inner", found=False)
+    assert not importable("no_such_package.inner")

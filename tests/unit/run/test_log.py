@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from heald.run import log
+
+
+def test_a_thousand_tasks_share_a_folder() -> None:
+    assert log.path("/logs", 999, 1, "out") == Path("/logs/0/999.1.out")
+    assert log.path(Path("/logs"), 1000, 12, "err") == Path("/logs/1/1000.12.err")
+
+
+def test_latest_is_of_the_last_attempt(tmp_path: Path) -> None:
+    assert log.latest(tmp_path, 7, "out") is None
+    for attempt in (2, 10, 9):
+        file = log.path(tmp_path, 7, attempt, "out")
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    log.path(tmp_path, 77, 11, "out").touch()
+    assert log.latest(tmp_path, 7, "out") == log.path(tmp_path, 7, 10, "out")
+    assert log.latest(tmp_path, 7, "err") is None
+
+
+def test_tail_gives_the_last_lines(tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    file.write_text("".join(f"line {number}\n" for number in range(100)))
+    assert log.tail(file, lines=2) == "line 98\nline 99"
+    assert log.tail(file, limit=10) == "8\nline 99"
+
+
+def test_tail_of_what_is_no_text(tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    file.write_bytes(b"\xff\xfe\x00")
+    assert log.tail(file)
+    assert log.tail(tmp_path / "missing") == ""
+    assert log.tail(tmp_path) == ""
