@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from heald.core.event import Closed, Failure, Finished, Opened, Started, Usage
+from heald.core.event import Closed, Failure, Finished, Opened, Started, Submitted, Usage
 from heald.core.explain import ended, explain, told
 from heald.core.history import History
 from heald.core.retry import CANCELLED, WORKER_LOST, Retry
+from heald.core.task import Payload, Task
 
 from .conftest import VALUE, Driver
 
@@ -63,19 +62,15 @@ def test_waiting_task_is_told_for_whom(run: Driver) -> None:
 def test_waiting_task_is_told_what_holds_up_the_chain(run: Driver) -> None:
     first = run.submit(work=run.work("slow"))
     run.start(first)
-    last = first
-    for _ in range(20_000):
-        last = run.graph.apply(_after(run, last)) or run.tasks
+    for last in range(first, 20_000):
+        run.graph.apply(child(run, last))
+    last += 1
     words = f"f#{last}: it waits for f#{last - 1} (waiting); in the end for slow#1 (running)"
     assert explain(run.graph, last) == words
 
 
-def _after(run: Driver, parent: int) -> Any:
-    from heald.core.event import Submitted
-    from heald.core.task import Payload, Task
-
-    run.tasks += 1
-    return Submitted(run.tasks, 1.0, Task(run.tasks, run.work(), Payload(b""), (parent,)))
+def child(run: Driver, parent: int) -> Submitted:
+    return Submitted(parent + 1, 1.0, Task(parent + 1, run.work(), Payload(b""), (parent,)))
 
 
 def test_join_is_told_to_wait_for_what_it_returned(run: Driver) -> None:
