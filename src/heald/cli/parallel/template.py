@@ -185,11 +185,10 @@ class Template:
             spread = len(values) != 1 and any(_is_all(piece) for piece in pieces)
             if spread and repeat:
                 found.extend(_joined(pieces, [value], values, known)[0] for value in values)
-            elif spread or len(pieces) > 1:
-                found.extend(_joined(pieces, values, values, known))
+            elif len(pieces) == 1 and isinstance(pieces[0], str):
+                found.append(pieces[0])
             else:
-                piece = pieces[0]
-                found.append(piece if isinstance(piece, str) else _value(piece, values, known))
+                found.extend(_joined(pieces, values, values, known))
         return found
 
     def plainly(self, values: Sequence[str], facts: Facts | None = None) -> str:

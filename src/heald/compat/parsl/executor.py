@@ -14,7 +14,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import heald
-from heald.compat import installed
+from heald.compat import NotServed, installed
 from heald.compat.parsl import remote
 from heald.compat.parsl.error import BadStateException, InvalidResourceSpecification
 from heald.compat.parsl.provider import ExecutionProvider, LocalProvider, SimpleLauncher
@@ -207,8 +207,121 @@ class HighThroughputExecutor(BlockProviderExecutor):
         encrypted: bool = True,
         remote_monitoring_radio: Any = None,
     ) -> None:
+        settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
-        given = dict(locals())
-        for name in type(self).__init__.__wrapped__.__code__.co_varnames[1:29] if False else ():
-            setattr(self, name, given[name])
+        vars(self).update(settings)
         self.label = label
+        self.provider = provider or LocalProvider()
+        self.cores_per_worker = cores_per_worker
+        self.mem_per_worker = mem_per_worker
+        self.max_workers_per_node = max_workers_per_node
+        self.cpu_affinity = cpu_affinity
+        if isinstance(available_accelerators, int):
+            available_accelerators = [str(device) for device in range(available_accelerators)]
+        self.available_accelerators = list(available_accelerators)
+
+    @property
+    def workers_per_node(self) -> int:
+        """Worker processes of a block: bounded by cores, memory, devices and `max_workers_per_node`."""
+        cores = int(os.environ.get("PARSL_CORES") or len(os.sched_getaffinity(0)))
+        bounds: list[float] = [cores / self.cores_per_worker]
+        if self.mem_per_worker:
+            total = os.environ.get("PARSL_MEMORY_GB") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+            bounds.append(float(total) / self.mem_per_worker)
+        if self.max_workers_per_node:
+            bounds.append(self.max_workers_per_node)
+        if self.available_accelerators:
+            bounds.append(len(self.available_accelerators))
+        return max(1, int(min(bounds)))
+
+    def _workers(self) -> heald.ProcessExecutor:
+        provider = self.provider
+        if not isinstance(provider, LocalProvider):
+            raise NotServed(
+                f"{type(provider).__name__} starts workers where heald does not",
+                hint="use LocalProvider inside of the batch job",
+            )
+        count = self.workers_per_node * provider.blocks * provider.nodes_per_block
+        folder = tempfile.mkdtemp(prefix="ranks-", dir=self.run_dir)
+        remote.share(self.cpu_affinity, [], 0, count)  # a mistake in it is told here
+        begin = (self.label, count, folder, self.cpu_affinity, provider.variables(), installed("parsl"))
+        return heald.ProcessExecutor(
+            count, label=self.label, gpus=self.available_accelerators, initializer=remote.begin, initargs=begin
+        )
+
+    def validate_resource_spec(self, resource_specification: _Specification) -> None:
+        unknown = resource_specification.keys() - {"priority"}
+        if unknown:
+            raise InvalidResourceSpecification(unknown, f"{type(self).__name__} takes 'priority' only")
+
+    def _options(self, func: Any, specification: _Specification) -> dict[str, Any]:
+        options: dict[str, Any] = {}
+        if isinstance(func, remote.Timed):
+            options["walltime"] = func.seconds
+        if self.available_accelerators:
+            options["gpus"] = 1.0
+        if "priority" in specification:
+            options["priority"] = -int(specification["priority"])  # in Parsl the lowest goes first
+        return options
+
+    def connected_managers(self) -> list[dict[str, Any]]:
+        """The nodes at work: this one, while it runs."""
+        if self._session is None:
+            return []
+        node = {"manager": self.label, "block_id": "0", "worker_count": self.workers_per_node, "active": True}
+        return [{**node, "tasks": self.outstanding(), "idle_duration": 0.0, "draining": False}]
+
+    def connected_blocks(self) -> list[str]:
+        """The blocks at work."""
+        return ["0"] if self._session else []
+
+
+class MPIExecutor(HighThroughputExecutor):
+    """Runs MPI programs on this machine's one node: apps start them with `$PARSL_MPI_PREFIX`."""
+
+    def __init__(
+        self,
+        label: str = "MPIExecutor",
+        provider: ExecutionProvider | None = None,
+        max_workers_per_block: int = 1,
+        mpi_launcher: str = "mpiexec",
+        **settings: Any,
+    ) -> None:
+        super().__init__(label, provider, max_workers_per_node=max_workers_per_block, **settings)
+        if mpi_launcher not in ("mpiexec", "srun", "aprun"):
+            raise ValueError(f"mpi_launcher={mpi_launcher!r}: must be 'mpiexec', 'srun' or 'aprun'")
+        if not isinstance(self.provider, LocalProvider) or not isinstance(self.provider.launcher, SimpleLauncher):
+            raise TypeError("MPIExecutor needs a provider with SimpleLauncher")
+        self.max_workers_per_block = max_workers_per_block
+        self.mpi_launcher = mpi_launcher
+        self.cores_per_worker = 1e-9  # programs share the cores: how many run is said by max_workers_per_block
+
+    def validate_resource_spec(self, resource_specification: _Specification) -> None:
+        known = {"num_nodes", "ranks_per_node", "num_ranks", "launcher_options", "priority"}
+        given = resource_specification.keys()
+        if not given or given - known:
+            raise InvalidResourceSpecification(given - known, f"MPI programs need some of {', '.join(sorted(known))}")
+        if resource_specification.get("num_nodes", 1) != 1:
+            raise InvalidResourceSpecification({"num_nodes"}, "there is one node here")
+        _ranks(resource_specification)
+
+    def _variables(self, specification: _Specification) -> dict[str, str]:
+        nodes, each, ranks = specification.get("num_nodes", 1), *_ranks(specification)
+        extra = specification.get("launcher_options", "")
+        prefixes = {
+            "mpiexec": f"mpiexec -n {ranks} -ppn {each} {extra}".strip(),
+            "srun": f"srun --ntasks {ranks} --ntasks-per-node {each} {extra}".strip(),
+            "aprun": f"aprun -n {ranks} -N {each} {extra}".strip(),
+        }
+        found = {f"PARSL_{name.upper()}_PREFIX": prefix for name, prefix in prefixes.items()}
+        found |= {"PARSL_MPI_PREFIX": prefixes[self.mpi_launcher], "PARSL_MPI_NODELIST": "localhost"}
+        return found | {"PARSL_NUM_NODES": str(nodes), "PARSL_RANKS_PER_NODE": str(each), "PARSL_NUM_RANKS": str(ranks)}
+
+
+def _ranks(specification: _Specification) -> tuple[int, int]:
+    """Ranks of a node, and in all: each follows from the other."""
+    each, ranks = specification.get("ranks_per_node"), specification.get("num_ranks")
+    if each is not None and ranks is not None and each != ranks:
+        raise InvalidResourceSpecification({"num_ranks"}, "num_ranks must be num_nodes * ranks_per_node")
+    found = each or ranks or 1
+    return found, found
