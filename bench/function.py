@@ -19,6 +19,13 @@ def add(*values):
     return sum(values) % MODULUS
 
 
+def stand_in(seconds, *_):
+    """Take as long as a task of a trace did; say from when to when."""
+    start = time.time()
+    time.sleep(seconds)
+    return start, time.time()
+
+
 def whereabouts(seconds):
     """Say which worker ran this, after long enough for the other workers to get one too."""
     time.sleep(seconds)

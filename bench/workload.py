@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench import function
+from bench import function, graph
 from bench.adapter import Adapter
 
 LAYER_WIDTH = 100
@@ -83,6 +83,20 @@ def layered(system, tasks, meter):
         expected = [function.add(*parents) for parents in _neighbours(expected)]
     expect(list(results), expected)
     return meter.tasks / meter.seconds
+
+
+def trace(system, tasks, meter):
+    steps = graph.montage(tasks)
+    meter.tasks = len(steps)
+    handles = []
+    with meter:
+        for seconds, parents in steps:
+            send = system.after if parents else system.submit
+            handles.append(send(function.stand_in, seconds, *(handles[parent] for parent in parents)))
+        times = list(system.gather(handles))
+    early = [place for place, step in enumerate(steps) for one in step.parents if times[place][0] < times[one][1]]
+    expect(early, [])  # none began before the end of one that it needs
+    return 100 * graph.shortest(steps, system.workers) / meter.seconds
 
 
 def array(system, tasks, meter):
@@ -191,6 +205,9 @@ WORKLOADS = {
     "chain": Workload(1_000, "tasks/s", "1,000 tasks, each after the one before", chain, more_is_better=True),
     "fan": Workload(1_000, "tasks/s", "one task, 1,000 after it, one after those", fan, more_is_better=True),
     "layered": Workload(10_000, "tasks/s", "100 layers of 100 tasks, 3 parents each", layered, more_is_better=True),
+    "trace": Workload(
+        1_000, "% of ideal", "a trace like Montage's: 1,000 tasks of 0.5 to 20 ms", trace, more_is_better=True
+    ),
     "array": Workload(20, "ms a task", "an array of 10 MB in, one of 10 MB out", array),
     "shared_array": Workload(50, "ms a task", "one array of 100 MB read by 50 tasks", shared_array),
     "command": Workload(1_000, "commands/s", "/bin/true 1,000 times", command, more_is_better=True),

@@ -29,6 +29,7 @@ FLOORS = (
     {"data"},
     {"run"},
     {"flow"},
+    {"report"},
     {"heald"},
     {"serve"},
     {"cli"},

@@ -116,7 +116,7 @@ def _some(names: list[str]) -> str:
 def _used(found: Sheet) -> str:
     if found.seconds is None:
         return ""
-    parts = [duration(found.seconds)]
+    parts = [duration(found.seconds) + (" so far" if found.state == "running" else "")]
     if found.cpu is not None:
         parts.append(f"{duration(found.cpu)} of CPU")
     if found.memory:

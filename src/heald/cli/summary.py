@@ -13,6 +13,7 @@ from heald.cli.table import Column, table
 from heald.cli.view import RunView, TaskView, run_view, task_view
 from heald.core.history import History
 from heald.core.quantity import amount, duration
+from heald.core.retry import DEPENDENCY
 from heald.core.state import State
 from heald.flow.run import ENDED, KILLED, Run
 
@@ -122,7 +123,7 @@ def _names(history: History) -> list[NameView]:
 
 
 def _failures(history: History) -> list[FailureView]:
-    """The failures by name and class, the most frequent first."""
+    """The failures by name and class: causes before what followed from them, the most frequent first."""
     found: dict[tuple[str, str], FailureView] = {}
     for record in history.records.values():
         failure = record.failure
@@ -133,7 +134,7 @@ def _failures(history: History) -> list[FailureView]:
             name=name, kind=kind, count=0, first=task, message=failure.message
         )
         found[name, kind] = msgspec.structs.replace(known, count=known.count + 1)
-    return sorted(found.values(), key=lambda view: -view.count)
+    return sorted(found.values(), key=lambda view: (view.kind == DEPENDENCY, -view.count))
 
 
 def lines(found: Summary, width: int | None) -> list[str]:
@@ -141,12 +142,13 @@ def lines(found: Summary, width: int | None) -> list[str]:
     today = datetime.now(UTC)
     counts = found.counts or {}
     states = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
-    again = f", the {found.processes}th to work on it" if found.processes > 1 else ""
+    again = f"; {found.processes} processes have worked on it" if found.processes > 1 else ""
+    cores = f"{found.cores:.1f} cores busy on average" if found.cores else "and ran nothing"
     facts = {
         "command": found.command,
         "in": found.directory,
         "started": f"{moment(found.started, today)} on {found.host}, process {found.pid}{again}",
-        "lasted": f"{duration(found.seconds)}, {found.cores:.1f} cores busy on average",
+        "lasted": f"{duration(found.seconds)}, {cores}",
         "tasks": f"{sum(counts.values()):,}: {states}" if states else "none yet",
         "logs": found.logs,
         "journal": amount(found.bytes),

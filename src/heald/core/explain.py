@@ -8,6 +8,7 @@ from heald.core.event import Failure, Usage
 from heald.core.graph import Graph, Node
 from heald.core.history import History, Record
 from heald.core.state import State
+from heald.core.task import FOREIGN
 
 _SHOWN = 3  # tasks named before the rest are only counted
 
@@ -26,6 +27,8 @@ def explain(
     if node is None:
         return f"task {task} is over, or was never here"
     before = f"; attempt {node.attempt} failed: {node.tries.message}" if node.tries else ""
+    if node.work.kind == FOREIGN:
+        return f"{node.label} stands for a future of another executor, which is not over"
     if node.state is State.ready:
         reason = (why_not_placed(node) or "it is next in line") if why_not_placed else "it waits for a place"
         return f"{node.label} is ready to run: {reason}{before}"

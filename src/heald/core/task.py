@@ -17,6 +17,7 @@ from heald.core.resources import SINGLE, Resources
 from heald.core.retry import ONCE, Retry
 
 FUNCTION, COMMAND, JOIN = "function", "command", "join"
+FOREIGN = "foreign"  # stands for a future of another executor: nothing runs for it
 
 
 class Payload(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=0):

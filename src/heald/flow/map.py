@@ -21,8 +21,8 @@ class FutureMap(Generic[T]):
     """
 
     def __init__(self, submit: Callable[..., Future[T]], calls: Iterable[tuple[Any, ...]], window: int) -> None:
-        if window < 1:
-            raise UsageError(f"window={window!r}: must be at least 1")
+        if isinstance(window, bool) or not isinstance(window, int) or window < 1:
+            raise UsageError(f"window={window!r}: must be a whole number, at least 1")
         self._submit = submit
         self._calls = iter(calls)
         self._ahead: deque[Future[T]] = deque(submit(*call) for call in islice(self._calls, window))
@@ -33,10 +33,9 @@ class FutureMap(Generic[T]):
     def __next__(self) -> Future[T]:
         if not self._ahead:
             raise StopIteration
-        future = self._ahead.popleft()
-        for call in islice(self._calls, 1):
+        for call in islice(self._calls, 1):  # first: what reading an input raises takes no future with it
             self._ahead.append(self._submit(*call))
-        return future
+        return self._ahead.popleft()
 
     def results(self, timeout: float | None = None) -> Iterator[T]:
         """The values, in order; `timeout` seconds at most for each. Raises what the tasks raise."""

@@ -74,11 +74,11 @@ def settings(given: Mapping[str, Any], base: Settings | None = None) -> Settings
     if unknown:
         import difflib
 
-        near = difflib.get_close_matches(unknown[0], Options.__annotations__, 1)
-        known = ", ".join(Options.__annotations__)
-        raise UsageError(
-            f"there is no option {unknown[0]!r}", hint=f"did you mean {near[0]!r}?" if near else f"there are {known}"
-        )
+        known = list(Options.__annotations__)
+        near = difflib.get_close_matches(unknown[0], known, 1)
+        near += [name for name in known if name not in near and name[:4] == unknown[0][:4]]
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {', '.join(known)}"
+        raise UsageError(f"there is no option {unknown[0]!r}", hint=hint)
     changes: dict[str, Any] = {}
     for name, kind in (("name", str), ("executor", str), ("memo", bool)):
         if name in given:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -98,7 +99,9 @@ def replay(trace: Trace, session: Session | None, *, speed: float, size: float, 
     """
     for name, value in (("speed", speed), ("size", size)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-            raise UsageError(f"{name}={value!r}: must be a number, at least 0", hint="1 is as in the trace, 0 is nothing")
+            raise UsageError(
+                f"{name}={value!r}: must be a number, at least 0", hint="1 is as in the trace, 0 is nothing"
+            )
     if session is None:
         from heald.flow.session import Session
 
@@ -116,7 +119,7 @@ def replay(trace: Trace, session: Session | None, *, speed: float, size: float, 
             raise UsageError(f"{trace.name} tells no sizes of files", hint="leave the factor of sizes out")
         if bytes_ > free:
             raise UsageError(
-                f"the files of {trace.name} are {amount(bytes_)} at size={size:g}; {folder} has room for {amount(free)}",
+                f"the files of {trace.name} are {amount(bytes_)} at size={size:g}; {folder} has {amount(free)} left",
                 hint="choose a smaller size, or a larger disk with TMPDIR",
             )
         return _Run(trace, session, speed, cores, Path(folder), size).measure()
@@ -156,7 +159,7 @@ class _Run:
                 if kind not in kinds:
                     kinds[kind] = stand_in.options(name=kind[0], cpus=kind[1])
                 after = [futures[parent] for parent in task.parents]
-                futures[task.id] = self.session.submit(kinds[kind], *self._arguments(task), after)
+                futures[task.id] = self.session.call(kinds[kind], (*self._arguments(task), after), {})
             reports = {name: future.result() for name, future in futures.items()}
         except BaseException:
             for future in futures.values():
@@ -165,7 +168,9 @@ class _Run:
         return self._replay(reports, min(began, *(report[0] for report in reports.values())))
 
     def _arguments(self, task: TracedTask) -> tuple[Any, ...]:
-        reads, writes = ([self.files[one] for one in files] if self.files else [] for files in (task.reads, task.writes))
+        reads, writes = (
+            [self.files[one] for one in files] if self.files else [] for files in (task.reads, task.writes)
+        )
         return task.seconds * self.speed, reads, writes
 
     def _replay(self, reports: dict[str, tuple[float, float, int, int]], began: float) -> Replay:
@@ -232,7 +237,7 @@ def _read(path: str) -> int:
 
 def _write(path: str, size: int) -> None:
     """Write a file so that whoever reads it meanwhile sees the former one, or none."""
-    draft = f"{path}.{os.getpid()}"
+    draft = f"{path}.{threading.get_native_id()}"
     with open(draft, "wb", buffering=0) as file:
         for _ in range(size // len(_BLOCK)):
             file.write(_BLOCK)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-from heald.core.errors import ConfigurationError, UsageError
+from heald.core.errors import ConfigurationError, NotPicklable, UsageError
 from heald.core.task import JOIN, Payload, Task
 from heald.data.payload import pack_call
 from heald.flow.current import sessions
@@ -20,10 +20,11 @@ from heald.flow.map import FutureMap
 from heald.flow.task import Function, plain
 from heald.run.engine import Engine
 from heald.run.executor import Executor
+from heald.run.foreign import adopted
 from heald.run.future import Future, Submission
 from heald.run.process import ProcessExecutor
 from heald.run.thread import ThreadExecutor, ThreadPool, futures_in
-from heald.store.folder import Folder, scratch_run
+from heald.store.folder import Folder, prune, scratch_run
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -102,11 +103,28 @@ class Session:
         self._folder = Folder(self.journal) if self.journal is not None else scratch_run()
         self._folder.claim()
         engine = Engine(self._pools, self._folder.path.absolute(), limit=self.limit)
+        try:
+            self._equip(engine, self._folder)
+            self.pid = os.getpid()
+            engine.start()
+        except BaseException:
+            if engine.recorder is not None:
+                engine.recorder.close()
+            self._folder.release()
+            engine.selector.close()
+            raise
+        self._engine = engine
+        if self.progress is not False:
+            from heald.flow.progress import Progress
+
+            self._display = Progress(engine, always=bool(self.progress))
+
+    def _equip(self, engine: Engine, folder: Folder) -> None:
         if self.journal is not None:
             from heald import __version__
             from heald.run.recorder import Recorder
 
-            self._recorder = Recorder(self._folder, engine.arena, self.sync, __version__)  # type: ignore[arg-type]
+            self._recorder = Recorder(folder, engine.arena, self.sync, __version__)  # type: ignore[arg-type]
             engine.recorder = self._recorder
             engine.ids = itertools.count(self._recorder.last + 1)
         if self.memo:
@@ -115,13 +133,6 @@ class Session:
 
             engine.memoiser = Memoiser(Memo(self.memo if isinstance(self.memo, str) else None), engine)
         self._live = frozenset(one.label for one in self.executors if isinstance(one, ThreadExecutor))
-        self.pid = os.getpid()
-        engine.start()
-        self._engine = engine
-        if self.progress is not False:
-            from heald.flow.progress import Progress
-
-            self._display = Progress(engine, always=bool(self.progress))
 
     def _pools(self, engine: Engine) -> Mapping[str, Any]:
         pools: dict[str, Any] = {executor.label: executor.pool(engine) for executor in self.executors}
@@ -153,6 +164,7 @@ class Session:
         assert self._folder is not None
         if self.journal is None:
             self._folder.release()
+            prune()
 
     def __enter__(self) -> Session:
         return self.start()
@@ -194,9 +206,16 @@ class Session:
         if shipped.digest not in engine.functions:
             self._define(engine, function, shipped)
         if live:
+            args, kwargs = adopted((args, kwargs), engine)
             payload, needed = _EMPTY, futures_in((args, kwargs))
         else:
-            payload, found = pack_call(args, kwargs, engine.arena, name=function.name)
+            try:
+                payload, found = pack_call(args, kwargs, engine.arena, name=function.name)
+            except NotPicklable:
+                call = adopted((args, kwargs), engine)
+                if call[0] is args and call[1] is kwargs:
+                    raise
+                return self.call(function, *call)
             needed = found  # type: ignore[assignment]
         inputs: tuple[int, ...] = ()
         if needed:

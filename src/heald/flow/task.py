@@ -10,8 +10,8 @@ import hashlib
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from types import FunctionType
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
-from weakref import WeakKeyDictionary
 
 from heald.core.errors import NotPicklable, UsageError
 from heald.core.task import COMMAND, FUNCTION, JOIN, Work
@@ -103,8 +103,11 @@ class Function(Generic[P, T]):
             return known
         pickled = self._pickled() if travels else b""
         code = _code_digest(self.function) if coded else b""
-        name = hashlib.blake2b(pickled, digest_size=16).digest() if travels else self._serial
         chosen = self.settings
+        name = self._serial
+        if travels:  # hooks stay here: what has one is not to be taken for what has another
+            hook = self._serial if chosen.retry_if is not None else b""
+            name = hashlib.blake2b(pickled + hook, digest_size=16).digest()
         work = Work(
             self.name,
             self.kind,
@@ -142,11 +145,14 @@ class Function(Generic[P, T]):
 
     def _importable(self) -> bool:
         """Whether a worker finds this by its name."""
-        module = getattr(self.function, "__module__", None)
+        function: Any = self.function
+        while isinstance(function, functools.partial):
+            function = function.func
+        module = getattr(function, "__module__", None)
         if not module or module not in sys.modules or not importable(module):
             return False
         try:
-            return imported(module, self.function.__qualname__) is self.function
+            return imported(module, function.__qualname__) is self.function
         except AttributeError:
             return False
 
@@ -215,17 +221,21 @@ def _content(cell: Any) -> Any:
         return None
 
 
-_functions: WeakKeyDictionary[Any, Function[Any, Any]] = WeakKeyDictionary()
-
-
 def plain(function: Callable[..., T]) -> Function[..., T]:
-    """The Function of an undecorated function, with default options: made once for each."""
+    """The Function of an undecorated function, with default options: the same for the same function.
+
+    An object that can be called, a bound method among them, is another each time: it may have changed since.
+    """
     if isinstance(function, Function):
         return function
-    try:
-        return _functions.setdefault(function, Function(function, FUNCTION, Settings()))
-    except TypeError:  # it cannot be hashed or referred to weakly
-        return Function(function, FUNCTION, Settings())
+    if isinstance(function, FunctionType | type):
+        return _kept(function)
+    return Function(function, FUNCTION, Settings())
+
+
+@functools.lru_cache(512)
+def _kept(function: Callable[..., T]) -> Function[..., T]:
+    return Function(function, FUNCTION, Settings())
 
 
 def _decorate(kind: str, function: Any, chosen: dict[str, Any]) -> Any:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 VERSIONS = ("1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6")
 _WHERE = "take one from github.com/wfcommons/WfInstances, or make one with the package wfcommons"
+_INCOMPLETE = "the trace is incomplete: take the whole one, or correct it"
 _NUMBER = re.compile(r"[_.-]*(ID)?\d+$")
 _SHOWN = 8  # tasks of a cycle that are named
 
@@ -53,7 +54,7 @@ class TracedTask(msgspec.Struct, frozen=True):
 
 
 class Trace(msgspec.Struct, frozen=True):
-    """A workflow as it once ran. `tasks` stand after their parents; `sizes` are bytes by file; `makespan` in seconds."""
+    """A workflow as it once ran: `tasks`, each after its parents, `sizes` of files in bytes, `makespan` in seconds."""
 
     name: str
     version: str
@@ -63,7 +64,7 @@ class Trace(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Trace:
-        """The trace in a file. Raises UsageError, which names the file and what is wrong in it; CycleError for a cycle."""
+        """The trace in a file. Raises UsageError (CycleError for a cycle), which names the file and what is wrong."""
         file = Path(path)
         try:
             return _trace(file.read_bytes())
@@ -167,7 +168,7 @@ class _EarlierWorkflow(msgspec.Struct):
 def _trace(data: bytes) -> Trace:
     try:
         document = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"it is no JSON: {error}", hint=_WHERE) from error
     workflow = document.get("workflow") if isinstance(document, dict) else None
     if not isinstance(workflow, dict):
@@ -301,7 +302,7 @@ def _parents(edges: Sequence[tuple[str, list[str], list[str]]], names: Mapping[s
                 if key not in found:
                     raise UsageError(
                         f"task {task!r} names the {role} {other!r}, which is not among the tasks",
-                        hint="the trace is incomplete: take the whole one, or remove the name",
+                        hint=_INCOMPLETE,
                     )
                 child, parent = (task, key) if role == "parent" else (key, task)
                 found[child][parent] = None
@@ -313,7 +314,8 @@ def _refuse_missing(missing: Iterable[str], there: str, here: str) -> None:
     if names:
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         raise UsageError(
-            f"task {names[0]!r}{more} of {there} is missing in {here}", hint="the trace is incomplete: take the whole one"
+            f"task {names[0]!r}{more} of {there} is missing in {here}",
+            hint=_INCOMPLETE,
         )
 
 
@@ -324,7 +326,7 @@ def _refuse_unlisted(tasks: Iterable[TracedTask], sizes: Mapping[str, int]) -> N
                 if file not in sizes:
                     raise UsageError(
                         f"task {task.id!r} {verb} the file {file!r}, which is missing in workflow.specification.files",
-                        hint="the trace is incomplete: take the whole one, or add the file with its size",
+                        hint=_INCOMPLETE,
                     )
 
 
@@ -345,7 +347,9 @@ def _ordered(tasks: Sequence[TracedTask]) -> Iterator[TracedTask]:
             if not missing[child.id]:
                 ready.append(child)
     if missing:
-        names = _cycle({task.id: [one for one in task.parents if one in missing] for task in tasks if task.id in missing})
+        names = _cycle(
+            {task.id: [one for one in task.parents if one in missing] for task in tasks if task.id in missing}
+        )
         shown = names if len(names) <= _SHOWN else [*names[: _SHOWN - 1], "…", names[-1]]
         raise CycleError(
             f"tasks wait for each other in a cycle: {' -> '.join(shown)}", hint="remove one of these dependencies"

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from heald.core.history import History
 from heald.core.state import State
 from heald.report.layer import Box, Plan
 from heald.report.markup import short, text
 
-_WIDTH, _HEIGHT = 152, 30  # of a box
+_WIDTH, _HEIGHT = 140, 30  # of a box
 _PASS = 10  # room for an arrow that passes a layer
 _BETWEEN = 12  # boxes of a layer
-_ALONG = 56  # from a layer to the next
+_ALONG = 44  # from a layer to the next
 _MARGIN = 8
-_SIGNS = 18  # of a name in a box
+_SIGNS = 16  # of a name in a box
 
 Point = tuple[float, float]
 
@@ -52,7 +53,7 @@ def _centres(plan: Plan, down: bool) -> tuple[dict[int, Point], float, float]:
     sizes = [sum(one) + _BETWEEN * (len(one) - 1) for one in breadths]
     centres: dict[int, Point] = {}
     for level, (layer, taken) in enumerate(zip(plan.layers, breadths, strict=True)):
-        along = _MARGIN + deep / 2 + level * (deep + _ALONG * (0.7 if down else 1))
+        along = _MARGIN + deep / 2 + level * (deep + _ALONG * (0.85 if down else 1))
         across = _MARGIN + (max(sizes) - sizes[level]) / 2
         for at, breadth in zip(layer, taken, strict=True):
             centres[at] = (across + breadth / 2, along) if down else (along, across + breadth / 2)
@@ -66,15 +67,14 @@ def _arrow(stops: Sequence[Point], down: bool, count: int, words: str) -> str:
     """A curve from the edge of the first box through the passes to the edge of the last."""
     half = (_HEIGHT if down else _WIDTH) / 2
     # Along and across the layers, whichever way those go; the way back of names that need each other is short.
-    points = [(y, x) if down else (x, y) for x, y in stops]
-    points[0] = points[0][0] + half, points[0][1]
-    points[-1] = points[-1][0] - half - 1, points[-1][1]
+    middles = [(y, x) if down else (x, y) for x, y in stops]
     curve = ""
-    for (along, across), (further, aside) in zip(points, points[1:], strict=False):
-        bend = max(14.0, abs(further - along) / 2)
-        parts = [(along, across), (along + bend, across), (further - bend, aside), (further, aside)]
+    for (along, across), (further, aside) in pairwise(middles):
+        start, end = along + half, further - half - (1 if (further, aside) == middles[-1] else 0)
+        bend = max(14.0, abs(end - start) / 2)
+        parts = [(start, across), (start + bend, across), (end - bend, aside), (end, aside)]
         drawn = [f"{b:.0f} {a:.0f}" if down else f"{a:.0f} {b:.0f}" for a, b in parts]
-        curve += (f"M{drawn[0]}" if not curve else "") + f"C{' '.join(drawn[1:])}"
+        curve += f"{'L' if curve else 'M'}{drawn[0]}C{' '.join(drawn[1:])}"  # straight where it passes a layer
     many = f": {count:,} dependencies" if count > 1 else ""
     weight = 1.2 + min(2.0, 0.4 * len(str(count - 1))) if count > 1 else 1.2
     return f'<path d="{curve}" stroke-width="{weight:.1f}"><title>{text(words + many)}</title></path>'

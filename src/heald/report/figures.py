@@ -64,7 +64,7 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """A run. Times are seconds since the epoch. `gaps`: stretches between two processes of the run, when none was there.
+    """A run. Times are seconds since the epoch. `gaps`: when no process worked on it.
 
     `spans` stand in the order of their starts, `sorts` with the most time first, `faults` with those first that failed
     by their own doing. `busy`: core seconds. `recalled`: tasks whose results were known before.
@@ -77,7 +77,6 @@ class Figures(msgspec.Struct, frozen=True):
     gaps: tuple[tuple[float, float], ...]
     counts: dict[State, int]
     recalled: int
-    retried: int
     spans: tuple[Span, ...]
     sorts: tuple[Sort, ...]
     faults: tuple[Fault, ...]
@@ -146,7 +145,6 @@ def figures(history: History, now: float | None = None) -> Figures:
         tuple(_gaps([one.time for one in opened], spans)),
         {state: counts[state] for state in State if counts[state]},
         sum(record.recalled for record in records),
-        sum(record.attempt > 1 for record in records),
         tuple(spans),
         tuple(_sorts(history, records, spans)),
         tuple(_faults(history, records)),

@@ -28,7 +28,7 @@ def gantt_text(history: History, width: int = 80, now: float | None = None) -> s
         return ""
     rows = _rows(found)
     titles = [title for title, _ in rows]
-    room = min(_NAME, max(len("cores busy"), *map(len, titles)))
+    room = min(_NAME, width // 4, max(len("cores busy"), *map(len, titles)))
     tails = [_tail(spans) for _, spans in rows]
     cells = max(_NARROWEST, width - room - max(_TAIL, *map(len, tails)) - 2)
     lines = [
@@ -40,7 +40,7 @@ def gantt_text(history: History, width: int = 80, now: float | None = None) -> s
         lines.append(f"and {left} names more")
     busy = found.busy_cores(cells)
     most = max(busy)
-    lines.append(f"{'cores busy':<{room}} {_heights(busy, most)} max {most:.1f}")
+    lines.append(f"{_cut('cores busy', room):<{room}} {_heights(busy, most)} max {most:.1f}")
     return "\n".join([*lines, f"{'':<{room}} {_axis(found.seconds, cells)}".rstrip()])
 
 
@@ -86,7 +86,7 @@ def _axis(seconds: float, cells: int) -> str:
     line = ""
     for place, label in ticks(seconds, max(2, cells // 14)):
         at = round(place * cells)
-        if at >= len(line) + bool(line) and at + len(label) <= cells + 12:
+        if at >= len(line) + bool(line) and at + len(label) <= cells + _TAIL:
             line = line.ljust(at) + label
     return line
 

@@ -8,12 +8,15 @@ middle of its neighbours.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
 import msgspec
 
 from heald.core.history import History
 
 Arrow = tuple[int, int]
+Layers = tuple[tuple[int, ...], ...]
+Ways = dict[Arrow, tuple[int, ...]]
 
 _SWEEPS = 8
 _PASSES = 400  # places to pass: a graph that needs more is a thicket however it is drawn
@@ -35,7 +38,7 @@ class Plan(msgspec.Struct, frozen=True):
     """
 
     boxes: tuple[Box, ...]
-    layers: tuple[tuple[int, ...], ...]
+    layers: Layers
     arrows: Mapping[Arrow, int]
     ways: Mapping[Arrow, tuple[int, ...]]
     grouped: bool
@@ -75,7 +78,7 @@ def plan(history: History, most: int = 40) -> Plan:
     return Plan(boxes, layers, arrows, ways, grouped, len(touched) - len(kept), len(members) - len(touched))
 
 
-def _layers(count: int, arrows: Mapping[Arrow, int]) -> tuple[tuple[tuple[int, ...], ...], dict[Arrow, tuple[int, ...]]]:
+def _layers(count: int, arrows: Mapping[Arrow, int]) -> tuple[Layers, Ways]:
     depth = _depths(count, arrows)
     used = sorted(set(depth))
     layers = [[at for at in range(count) if depth[at] == level] for level in used]
@@ -83,7 +86,7 @@ def _layers(count: int, arrows: Mapping[Arrow, int]) -> tuple[tuple[tuple[int, .
     neighbours: dict[int, list[int]] = {}
     for before, after in arrows:
         stops = [before, *ways.get((before, after), ()), after]
-        for one, other in zip(stops, stops[1:], strict=False):
+        for one, other in pairwise(stops):
             neighbours.setdefault(one, []).append(other)
             neighbours.setdefault(other, []).append(one)
     for sweep in range(_SWEEPS):
@@ -107,14 +110,12 @@ def _depths(count: int, arrows: Iterable[Arrow]) -> list[int]:
     return depth
 
 
-def _ways(
-    count: int, arrows: Iterable[Arrow], level: Sequence[int], layers: Sequence[list[int]]
-) -> dict[Arrow, tuple[int, ...]]:
+def _ways(count: int, arrows: Iterable[Arrow], level: Sequence[int], layers: Sequence[list[int]]) -> Ways:
     """Places to pass for the arrows that need some, added to the layers."""
     long = [arrow for arrow in arrows if level[arrow[1]] - level[arrow[0]] > 1]
     if sum(level[after] - level[before] - 1 for before, after in long) > _PASSES:
         return {}
-    ways: dict[Arrow, tuple[int, ...]] = {}
+    ways: Ways = {}
     number = count
     for before, after in long:
         between = range(level[before] + 1, level[after])
@@ -127,7 +128,7 @@ def _ways(
 
 def _sweep(layers: Sequence[list[int]], neighbours: Mapping[int, Sequence[int]]) -> None:
     """Sort each layer by where its neighbours in the layer before stand."""
-    for fixed, moved in zip(layers, layers[1:], strict=False):
+    for fixed, moved in pairwise(layers):
         where = {at: (place + 0.5) / len(fixed) for place, at in enumerate(fixed)}
         middles: dict[int, float] = {}
         for place, at in enumerate(moved):

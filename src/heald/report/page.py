@@ -87,7 +87,6 @@ def _tiles(found: Figures) -> str:
         ("cancelled", f"{counts.get(State.cancelled, 0):,}", ""),
         ("not done", f"{sum(count for state, count in counts.items() if not state.final):,}", ""),
         ("known before", f"{found.recalled:,}", ""),
-        ("tried again", f"{found.retried:,}", ""),
         ("lasted", duration(found.seconds), ""),
         ("core time", duration(found.busy), ""),
         ("cores busy", f"{found.busy / found.seconds if found.seconds else 0:.2f}", ""),
@@ -104,7 +103,7 @@ def _timeline(found: Figures, colours: Mapping[str, str]) -> str:
     ran = [sort for sort in found.sorts if sort.seconds > 0]
     items = [_key(sort.name, colours[sort.name], f"{sort.tasks:,}") for sort in ran[:_COLOURS]]
     if len(ran) > _COLOURS:
-        items.append(_key(f"{len(ran) - _COLOURS} other names", "rest", ""))
+        items.append(_key("all others", "rest", f"{sum(sort.tasks for sort in ran[_COLOURS:]):,}"))
     if any(span.state is State.failed for span in found.spans):
         items.append(_key("failed", "failed", ""))
     return _section("timeline", "Timeline", f'{timeline(found, colours)}<ul class="legend">{"".join(items)}</ul>')
@@ -128,12 +127,12 @@ def _graph(history: History, colours: Mapping[str, str]) -> str:
 
 
 def _names(found: Figures, colours: Mapping[str, str]) -> str:
-    most = max((sort.seconds for sort in found.sorts), default=0.0)
+    most = max((sort.seconds for sort in found.sorts), default=0.0) or 1.0
     rows = [
         f'<tr><td class="wide"><i class="{colours[sort.name]}"></i>{text(sort.name)}</td><td>{sort.tasks:,}</td>'
         f"<td>{sort.done:,}</td><td{' class=bad' if sort.failed else ''}>{sort.failed:,}</td>"
         f"<td>{_time(sort.mean)}</td><td>{_time(sort.longest)}</td><td>{_time(sort.seconds)}</td>"
-        f'<td class="meter"><b class="{colours[sort.name]}" style="width:{sort.seconds / most if most else 0:.1%}"></b></td></tr>'
+        f'<td class="meter"><b class="{colours[sort.name]}" style="width:{sort.seconds / most:.1%}"></b></td></tr>'
         for sort in found.sorts[:_NAMES]
     ]
     heads = ("name", "tasks", "done", "failed", "mean", "longest", "together", "")
@@ -194,10 +193,8 @@ def _example(fault: Fault, task: int, attempt: int, failure: Failure, logs: Path
         if content:
             lines = content.splitlines()[-_LINES:]
             parts.append(f"<h4>{name}</h4><pre>{printed(chr(10).join(lines))}</pre>")
-    open_ = " open" if first else ""
-    return (
-        f"<article><details{open_}><summary>{text(fault.name)}#{task}{tries}</summary>{''.join(parts)}</details></article>"
-    )
+    summary = f"<summary>{text(fault.name)}#{task}{tries}</summary>"
+    return f"<article><details{' open' if first else ''}>{summary}{''.join(parts)}</details></article>"
 
 
 def _tail(logs: Path, task: int, stream: str, named: str) -> str:

@@ -33,4 +33,4 @@ def _step(least: float) -> float:
 
 
 def _label(seconds: float, longest: float) -> str:
-    return f"{seconds:.3g} s" if 1 <= longest and seconds < _MINUTE else duration(seconds)  # 0.5 s beside 1 s
+    return f"{seconds:.3g} s" if longest >= 1 and seconds < _MINUTE else duration(seconds)  # 0.5 s beside 1 s

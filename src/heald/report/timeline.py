@@ -39,7 +39,9 @@ def timeline(found: Figures, colours: Colours) -> str:
         if lane in shown:
             share = sum(span.seconds for span in spans) / found.seconds if found.seconds else 0.0
             bars = "".join(_bars(found, spans, colours, narrow))
-            rows.append(_row("lane", lane, f'<svg height="{_LANE_HEIGHT}">{grid}{bars}</svg>', f"{min(1.0, share):.0%}"))
+            rows.append(
+                _row("lane", lane, f'<svg height="{_LANE_HEIGHT}">{grid}{bars}</svg>', f"{min(1.0, share):.0%}")
+            )
     if len(lanes) > len(shown):
         rows.append(_row("more", "", f"{len(lanes) - len(shown):,} more workers are not drawn: those least busy", ""))
     labels = "".join(
@@ -116,7 +118,9 @@ def _bar(spans: Sequence[Span], begin: float, end: float, colours: Colours) -> s
     if end - begin < _LABELLED:
         bar = f'<rect {kind} {place} y="2" height="{_LANE_HEIGHT - 4}" rx="2">{title}</rect>'
         some = failed and len(spans) > 1
-        return bar + (f'<rect class="bar failed" {place} y="{_LANE_HEIGHT - 7}" height="5">{title}</rect>' if some else "")
+        return bar + (
+            f'<rect class="bar failed" {place} y="{_LANE_HEIGHT - 7}" height="5">{title}</rect>' if some else ""
+        )
     label = short(name if len(spans) > 1 else f"{name}#{spans[0].task}", 40)
     return (
         f'<svg {place} y="2" height="{_LANE_HEIGHT - 4}"><rect {kind} width="100%" height="100%" rx="2">{title}</rect>'

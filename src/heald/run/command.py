@@ -7,6 +7,7 @@ machine's `mpiexec`.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shlex
@@ -25,6 +26,8 @@ from heald.run.kernel import exit_status, exit_text, raw_environment
 
 # Without any of these, and without an assignment at its head, a text means the same to a shell and to shlex.
 _SHELL = re.compile(r"[|&;<>()$`*?\[\]#~{}!\n]|^\s*\w+=")
+# Plain words that are no programs: the shell does them itself.
+_BUILTIN = frozenset(("exit", ":", ".", "source", "cd", "exec", "eval", "export", "set", "ulimit", "umask", "command"))
 _NOTHING: Mapping[str, str] = {}
 _DEFAULT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGHUP, signal.SIGCHLD, signal.SIGXFSZ)
 
@@ -90,6 +93,8 @@ def words(line: Any, prefix: str = "", quoted: Mapping[str, str] = _NOTHING) -> 
         if "HEALD_MPI_PREFIX" in line:
             return ["/bin/sh", "-c", line]
         found = ["/bin/sh", "-c", line] if _SHELL.search(line) else _split(line)
+        if found and found[0] in _BUILTIN:
+            found = ["/bin/sh", "-c", line]
     elif isinstance(line, Sequence) and not isinstance(line, bytes | bytearray):
         found = [os.fspath(word) if isinstance(word, os.PathLike) else str(word) for word in line]
         for form, name in quoted.items():
@@ -170,6 +175,8 @@ def not_started(argv: list[str], raised: OSError) -> Failure:
     else:
         message = f"{_legible(argv[0])!r} could not be started: {raised.strerror}"
         hint, status = "is it executable?", 126
+        if raised.errno == errno.E2BIG:
+            hint = "write the arguments to a file, and give it that"
     return Failure(USER, message, hint=hint, exit=status, code="command-failed")
 
 

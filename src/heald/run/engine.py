@@ -34,7 +34,7 @@ from heald.core.event import (
 from heald.core.graph import Graph, Node, Pause, Ready, Settle, Withdraw
 from heald.core.retry import CANCELLED, RESULT
 from heald.core.state import State
-from heald.core.task import Payload, Task, Work
+from heald.core.task import FOREIGN, Payload, Task, Work
 from heald.data.arena import Arena
 from heald.data.payload import unpack
 from heald.run.future import Future
@@ -388,6 +388,8 @@ class Engine:
 
     def _ready(self, node: Node) -> None:
         work = node.work
+        if work.kind == FOREIGN:
+            return  # it ends when its future does
         if work.memo and self.memoiser is not None and self.memoiser.ask(node):
             return
         self.place(node)

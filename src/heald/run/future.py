@@ -10,6 +10,7 @@ import concurrent.futures
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, as_completed, wait
+from operator import getitem
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -293,7 +294,7 @@ class Future(concurrent.futures.Future[T], Placeholder, Generic[T]):
 
     def __getitem__(self, key: Any) -> Future[Any]:
         """A future of the item `key` of the value."""
-        return Part(self, lambda value: value[key], lambda: gap(self, (key,)), f"{self.name}[{key!r}]")
+        return Part(self, lambda value: value[key], lambda: (getitem, (self, key)), f"{self.name}[{key!r}]")
 
     @property
     def whole(self) -> Future[Any]:

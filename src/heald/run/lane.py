@@ -19,7 +19,7 @@ from heald.core.ref import Ref
 from heald.core.task import Work
 from heald.run import log, protocol
 from heald.run.attempt import refs
-from heald.run.protocol import Define, Drop, Ended, Free, Hold, Order, Released
+from heald.run.protocol import CLAIM, EPOCHS, Define, Drop, Ended, Free, Hold, Order, Released, claim
 from heald.run.worker import stop_word
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Lane:
             messages.append(self._free())
         messages.extend(orders)
         # Claims first: a worker that sees an order must find its claim.
-        os.write(self._claims_out, bytes((self._epoch,)) * len(orders))
+        os.write(self._claims_out, claim(self._epoch) * len(orders))
         self.fifo.extend(orders)
         self._write(protocol.frame(messages))
 
@@ -101,15 +101,15 @@ class Lane:
         if not unclaimed:
             return []
         taken = max(0, unclaimed - keep)
-        self._epoch = (self._epoch + 1) % 256
+        self._epoch = (self._epoch + 1) % EPOCHS
         if unclaimed - taken:
-            os.write(self._claims_out, bytes((self._epoch,)) * (unclaimed - taken))
+            os.write(self._claims_out, claim(self._epoch) * (unclaimed - taken))
         self._write(protocol.frame([Drop(taken, self._epoch)]))
         return [self.fifo.pop() for _ in range(taken)][::-1]
 
     def _unclaimed(self) -> int:
         try:
-            return len(os.read(self._claims, 1 << 16))
+            return len(os.read(self._claims, 1 << 16)) // CLAIM
         except BlockingIOError:
             return 0
 

@@ -1,11 +1,11 @@
 """What the driver and its workers say to each other, on one machine, over UNIX sockets.
 
 A frame is a length (4 bytes, little-endian) and a msgpack list of messages. Beside the stream of frames, each worker
-has a pipe of *claims*: one byte for each order that it may start, written before the order is sent and taken by the
-worker just before the start. Whoever reads the byte has the order: so the driver takes unstarted orders back by
-reading claims itself, without asking a worker that may be deep in somebody's C code. The bytes taken back stand for
-the last orders sent; `Drop` tells the worker which those were. The value of a claim is the count of drops so far
-(modulo 256): a worker that meets a newer one reads its frames up to that `Drop` first.
+has a pipe of *claims*: one for each order that it may start, written before the order is sent and taken by the
+worker just before the start. Whoever reads the claim has the order: so the driver takes unstarted orders back by
+reading claims itself, without asking a worker that may be deep in somebody's C code. The claims taken back stand for
+the last orders sent; `Drop` tells the worker which those were. The value of a claim is the count of drops so far:
+a worker that meets a newer one reads its frames up to that `Drop` first.
 """
 
 from __future__ import annotations
@@ -152,6 +152,15 @@ instructions = msgspec.msgpack.Decoder(list[Instruction]).decode
 reports = msgspec.msgpack.Decoder(list[Report]).decode
 command = msgspec.msgpack.Decoder(Command).decode
 notice = msgspec.msgpack.Decoder(Notice).decode
+
+
+CLAIM = 2  # bytes; a pipe gives and takes so few at once
+EPOCHS = 1 << 16  # counts of drops that a claim can tell apart
+
+
+def claim(epoch: int) -> bytes:
+    """The claim of an order, sent after so many drops."""
+    return epoch.to_bytes(CLAIM, "little")
 
 
 def frame(messages: Sequence[Instruction | Report]) -> bytes:

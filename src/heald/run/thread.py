@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import itertools
 import queue
@@ -11,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from heald.core.errors import ConfigurationError
+from heald.core.errors import ConfigurationError, NotPicklable
 from heald.core.event import Expanded, Failure, TaskEvent, Usage
 from heald.core.placement import Lease, Node
 from heald.core.retry import USER
@@ -165,7 +166,15 @@ class ThreadPool:
         """What a join's body returned: an event when there are futures in it, else the value."""
         if isinstance(value, Future) and type(value).__reduce__ is Future.__reduce__:
             return order.attempt, None, [value]
-        payload, placeholders = pack(value, self._host.arena, subject="what the join returned")
+        try:
+            payload, placeholders = pack(value, self._host.arena, subject="what the join returned")
+        except NotPicklable:
+            from heald.run.foreign import adopted
+
+            found = adopted(value, self._host)
+            if found is value:
+                raise
+            return self._expansion(order, found)
         return (order.attempt, payload, placeholders) if placeholders else payload
 
     def _ended(self, lane: _Lane, order: Order, outcome: Any, usage: Usage) -> None:
@@ -204,13 +213,13 @@ def _filled(order: Order) -> Payload:
     return Payload(order.arguments.data, order.arguments.buffers, order.inputs)
 
 
-def replaced(value: Any, fill: Callable[[Future[Any]], Any]) -> Any:
-    """`value` with every future in its lists, tuples, dicts, sets and dataclasses replaced; parts without one are kept.
+def replaced(value: Any, fill: Callable[[Any], Any]) -> Any:
+    """`value` with every future, of any executor, in its lists, tuples, dicts, sets and dataclasses replaced; parts without one are kept.
 
     >>> replaced([1, (2, {"a": 3})], lambda future: None)
     [1, (2, {'a': 3})]
     """
-    if isinstance(value, Future):
+    if isinstance(value, concurrent.futures.Future):
         return fill(value)
     if isinstance(value, list | tuple | set | frozenset):
         parts = [replaced(part, fill) for part in value]

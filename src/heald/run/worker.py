@@ -111,13 +111,13 @@ class Worker:
         while self.queue:
             if self.claim is None:
                 try:
-                    byte = os.read(self.claims, 1)
+                    taken = os.read(self.claims, protocol.CLAIM)
                 except BlockingIOError:
                     self._receive()  # the claims were taken back: a Drop is on its way
                     continue
-                if not byte:
+                if not taken:
                     raise EOFError
-                self.claim = byte[0]
+                self.claim = int.from_bytes(taken, "little")
             if self.claim == self.epoch:
                 self.claim = None
                 return True

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 import heald as package
+from heald.cli.program import app
 
 Heald = Callable[..., Any]
+PAGE = Path(__file__).parents[3] / "docs" / "howto" / "command-line.md"
 
 
 def test_help_is_a_map(heald: Heald) -> None:
@@ -78,3 +83,18 @@ def test_help_loads_little() -> None:
 def test_it_is_a_program(words: list[str]) -> None:
     run = subprocess.run([sys.executable, *words, "--version"], capture_output=True, text=True, check=True)
     assert run.stdout == f"heald {package.__version__}\n"
+
+
+def test_the_page_about_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each command that docs/howto/command-line.md shows, on the run that it makes."""
+    monkeypatch.chdir(tmp_path)
+    for language, text in re.findall(r"^```(\w+)\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL):
+        if language == "python":
+            subprocess.run([sys.executable, "-c", f"import heald\n{text}"], check=True, stdout=subprocess.DEVNULL)
+            continue
+        for line in text.splitlines():
+            words = shlex.split(line, comments=True)
+            variables = dict(word.split("=", 1) for word in words[: words.index("heald")])
+            result = CliRunner().invoke(app, words[len(variables) + 1 :], env=variables)
+            assert result.exit_code == 0, f"{line}\n{result.output}"
+            assert result.output, line

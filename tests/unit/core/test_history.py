@@ -206,3 +206,10 @@ def test_the_collector_need_not_look_at_millions_of_tasks(history: History) -> N
     assert not any(gc.is_tracked(record) for record in history.records.values())
     assert not gc.is_tracked(history.graph.nodes[1])
     assert list(history.graph.nodes) == [1]
+
+
+def test_what_was_under_way_when_the_process_died_waits(history: History) -> None:
+    history.extend([submitted(1), submitted(2), placed(1), Finished(1, 12.0, 1, VALUE), placed(2)])
+    history.interrupt()
+    assert states(history) == ["done", "waiting"]
+    assert not history.graph.nodes

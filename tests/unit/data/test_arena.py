@@ -217,6 +217,19 @@ def test_discard_of_a_dead_owner(arena):
     other.close()
 
 
+def test_numbers_of_owners_are_given_once(arena):
+    first, second = arena.appoint(), arena.appoint()
+    assert len({arena.owner, first, second}) == 3
+    arena.discard(first)
+    assert arena.appoint() == first
+
+
+def test_there_are_only_so_many_owners(arena):
+    arena._appointed.update(range(OWNERS))
+    with pytest.raises(ArenaFull):
+        arena.appoint()
+
+
 class TestShare:
     def test_one_copy_while_nothing_changes(self, arena):
         numbers = array.array("B", bytes(LARGE))

@@ -269,9 +269,11 @@ class TestPrune:
     )
     def test_removes_what_is_asked(self, filled: Memo, asked: dict[str, Any], left: list[str]) -> None:
         sizes = {entry.name: entry.size for entry in filled.ls()}
+        pretended = filled.prune(**asked, pretend=True)
+        assert len(list(filled.ls())) == 4
         pruned = filled.prune(**asked)
         assert names(filled) == left
-        assert pruned == Pruned(4 - len(left), sum(size for name, size in sizes.items() if name not in left))
+        assert pretended == pruned == Pruned(4 - len(left), sum(size for name, size in sizes.items() if name not in left))
 
     def test_must_be_told_what(self, filled: Memo) -> None:
         with pytest.raises(UsageError, match="nothing to prune"):

@@ -32,7 +32,20 @@ class TestWords:
 
     @pytest.mark.parametrize(
         "line",
-        ["a | b", "a && b", "a; b", "a > b", "a < b", "echo $HOME", "ls *", "ls ?", "echo `a`", "cd ~", "a\nb", "X=1 a"],
+        [
+            "a | b",
+            "a && b",
+            "a; b",
+            "a > b",
+            "a < b",
+            "echo $HOME",
+            "ls *",
+            "ls ?",
+            "echo `a`",
+            "cd ~",
+            "a\nb",
+            "X=1 a",
+        ],
     )
     def test_what_a_shell_understands_goes_to_a_shell(self, line: str) -> None:
         assert words(line) == ["/bin/sh", "-c", line]

@@ -283,7 +283,7 @@ class TestTakeBack:
 
     def test_one_that_does_not_tell_that_it_is_long_is_found_out(self, host: FakeHost) -> None:
         # Compiled code that keeps Python's lock keeps the worker from reporting.
-        lane = self.behind_a_long_one(host, seconds=0.0001)
+        self.behind_a_long_one(host, seconds=0.0001)
         host.pump()
         host.time_passes()
         assert sorted(host.where()) == [[0], [2, 3, 4, 5]]
@@ -403,13 +403,13 @@ class TestLanes:
     st.integers(1, 4),
     st.integers(0, 2**32),
     st.lists(
-        st.tuples(st.sampled_from([SHORT, LONG, UNKNOWN]), st.sampled_from([ONE, Resources(2), Resources(walltime=9.0)])),
+        st.tuples(
+            st.sampled_from([SHORT, LONG, UNKNOWN]), st.sampled_from([ONE, Resources(2), Resources(walltime=9.0)])
+        ),
         max_size=60,
     ),
 )
-def test_every_task_ends_once_whatever_happens(
-    cpus: int, seed: int, tasks: list[tuple[bytes, Resources]]
-) -> None:
+def test_every_task_ends_once_whatever_happens(cpus: int, seed: int, tasks: list[tuple[bytes, Resources]]) -> None:
     chance = random.Random(seed)
     host = FakeHost(cpus)
     ended: list[int] = []

@@ -103,6 +103,17 @@ def test_it_does_not_wait_when_not_asleep(selector: Selector) -> None:
     selector.wait(None)
 
 
+def test_the_clock_is_set_before_anything_is_called(selector: Selector, pair: Pair) -> None:
+    """What is heard after a long wait is dated by its end, not by its beginning."""
+    order: list[str] = []
+    selector.on_readable(pair[0], lambda: order.append("heard"))
+    pair[1].send(b"x")
+    selector.asleep = True
+    selector.wait(None, lambda: order.append("woke"))
+    selector.forget(pair[0])
+    assert order == ["woke", "heard"]
+
+
 def test_waking_one_that_is_awake_costs_nothing(selector: Selector, pair: Pair) -> None:
     selector.wake()
     with pytest.raises(BlockingIOError):

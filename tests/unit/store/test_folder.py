@@ -276,6 +276,8 @@ def test_prune_keeps_the_newest_and_all_that_live() -> None:
     other = Folder(runs_directory() / "a name of somebody")
     other.path.mkdir()
     newest = scratch_run()
+    assert prune(keep=2, pretend=True) == [old[2].path, old[1].path]
+    assert old[1].path.exists()
     assert prune(keep=2) == [old[2].path, old[1].path]
     left = {run.path for run in (old[0], old[3], old[4], other, newest)}
     assert set(runs_directory().iterdir()) == left

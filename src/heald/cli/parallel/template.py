@@ -159,7 +159,7 @@ class Template:
         for one in self.placeholders:
             if isinstance(one.which, int) and abs(one.which) > width:
                 raise UsageError(
-                    f"{{{one.which}}} stands for nothing: there are {width} input sources",
+                    f"{{{one.which}}} stands for nothing: the number of input sources is {width}",
                     hint="count from 1; columns of an input need --colsep, several inputs for a job -N",
                 )
 
@@ -190,6 +190,18 @@ class Template:
             else:
                 found.extend(_joined(pieces, values, values, known))
         return found
+
+    def growth(self, value: str, *, repeat: bool = False) -> int:
+        """By how many signs one more value makes the line longer."""
+        grown = 0
+        for _, pieces in self._lines:
+            if any(_is_all(piece) for piece in pieces):
+                grown += 1 + sum(
+                    len(quote(piece.change(value))) if isinstance(piece, Placeholder) else len(piece) * repeat
+                    for piece in pieces
+                    if isinstance(piece, str) or piece.which == ALL
+                )
+        return grown
 
     def plainly(self, values: Sequence[str], facts: Facts | None = None) -> str:
         """The line with values as they are: for names and labels, not for a shell."""

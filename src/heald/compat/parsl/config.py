@@ -41,7 +41,7 @@ class Config(RepresentationMixin):
         **older: Any,
     ) -> None:
         self._executors = tuple(executors or ()) or (ThreadPoolExecutor(),)
-        _check(self._executors, exit_mode, usage_tracking)
+        _check(self._executors, exit_mode, usage_tracking, project_name)
         self.memoizer = memoizer or _older_memoizer(older)
         if older:
             raise TypeError(f"Config has no setting {next(iter(older))!r}")
@@ -67,7 +67,7 @@ class Config(RepresentationMixin):
         return self._executors
 
 
-def _check(executors: Sequence[Any], exit_mode: str, usage_tracking: int) -> None:
+def _check(executors: Sequence[Any], exit_mode: str, usage_tracking: int, project_name: str | None) -> None:
     for executor in executors:
         if not isinstance(executor, ParslExecutor):
             raise TypeError(f"{executor!r} is no executor")
@@ -77,6 +77,8 @@ def _check(executors: Sequence[Any], exit_mode: str, usage_tracking: int) -> Non
         raise ConfigurationError(f"Executors must have unique labels ({', '.join(map(repr, repeated))})")
     if exit_mode not in ("cleanup", "skip", "wait"):
         raise TypeError(f"exit_mode={exit_mode!r}: must be 'cleanup', 'skip' or 'wait'")
+    if type(usage_tracking) is not int or not isinstance(project_name, str | None):
+        raise TypeError(f"{usage_tracking=}, {project_name=}: must be a whole number, and text")
     if not 0 <= usage_tracking <= 3:
         raise ConfigurationError(f"Usage Tracking values must be 0, 1, 2, or 3 and not {usage_tracking}")
 

@@ -354,7 +354,7 @@ def translated(raised: BaseException) -> BaseException:
     found: BaseException
     if isinstance(raised, heald.WalltimeExceeded):
         found = AppTimeout(raised.message)
-    elif isinstance(raised, heald.WorkerLost | heald.OutOfMemory):
+    elif isinstance(raised, heald.WorkerLost | heald.OutOfMemory) or type(raised) is heald.TaskError:  # sys.exit
         found = WorkerLost(raised.task, raised.site or "localhost")
     elif isinstance(raised, heald.NotPicklable):
         found = SerializationError(raised.message)

@@ -6,10 +6,13 @@ Each is a session of heald with one executor in it.
 from __future__ import annotations
 
 import os
+import platform
 import tempfile
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from importlib import metadata
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,8 +20,10 @@ import heald
 from heald.compat import NotServed, installed
 from heald.compat.parsl import remote
 from heald.compat.parsl.error import BadStateException, InvalidResourceSpecification
+from heald.compat.parsl.monitoring import HTEXRadio
 from heald.compat.parsl.provider import ExecutionProvider, LocalProvider, SimpleLauncher
 from heald.compat.parsl.representation import RepresentationMixin, retired
+from heald.compat.parsl.tool import VERSION
 
 _Specification = dict[str, Any]
 
@@ -99,7 +104,7 @@ class _SessionExecutor(ParslExecutor, RepresentationMixin):
         key = tuple(options.items())
         if key not in known:
             inner = func.function if "walltime" in options else func
-            known[key] = heald.task(**options)(self._body(inner, self._variables(specification)))  # type: ignore[arg-type]
+            known[key] = heald.task(**options)(self._body(inner, self._variables(specification)))
         return known[key]
 
     def _options(self, func: Any, specification: _Specification) -> dict[str, Any]:
@@ -216,6 +221,7 @@ class HighThroughputExecutor(BlockProviderExecutor):
         self.mem_per_worker = mem_per_worker
         self.max_workers_per_node = max_workers_per_node
         self.cpu_affinity = cpu_affinity
+        self.remote_monitoring_radio = remote_monitoring_radio or HTEXRadio()
         if isinstance(available_accelerators, int):
             available_accelerators = [str(device) for device in range(available_accelerators)]
         self.available_accelerators = list(available_accelerators)
@@ -266,14 +272,20 @@ class HighThroughputExecutor(BlockProviderExecutor):
 
     def connected_managers(self) -> list[dict[str, Any]]:
         """The nodes at work: this one, while it runs."""
-        if self._session is None:
+        if not self.connected_blocks():
             return []
         node = {"manager": self.label, "block_id": "0", "worker_count": self.workers_per_node, "active": True}
-        return [{**node, "tasks": self.outstanding(), "idle_duration": 0.0, "draining": False}]
+        node |= {"python_version": platform.python_version(), "parsl_version": VERSION, "draining": False}
+        return [{**node, "tasks": self.outstanding(), "idle_duration": 0.0, "last_heartbeat": time.time()}]
+
+    def connected_managers_packages(self) -> dict[str, dict[str, str]]:
+        """The distributions that each node has, with their versions."""
+        found = {one.metadata["Name"]: one.version for one in metadata.distributions()}
+        return {node["manager"]: found for node in self.connected_managers()}
 
     def connected_blocks(self) -> list[str]:
-        """The blocks at work."""
-        return ["0"] if self._session else []
+        """The blocks at work: workers start with the first task."""
+        return ["0"] if self._session and self._functions else []
 
 
 class MPIExecutor(HighThroughputExecutor):

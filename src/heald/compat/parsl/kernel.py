@@ -86,6 +86,8 @@ class DataFlowKernel:
             executor.run_dir = self.run_dir
             executor.start()
             self.executors[executor.label] = executor
+            if self.monitoring:
+                self.monitoring.started(executor)
 
     # -- submitting --------------------------------------------------------------------------------------------------
 
@@ -340,7 +342,8 @@ class DataFlowKernel:
             self.monitoring.close()
         if DataFlowKernelLoader._dfk is self:
             DataFlowKernelLoader.clear()
-        _logger.info("run %s is over", self.run_id)
+        counts = [f"Tasks in state {state}: {count}" for state, count in self.task_state_counts.items() if count]
+        _logger.info("\n".join(["Summary of tasks in DFK:", *counts]))
         self._unlog()
 
     def _at_exit(self) -> None:

@@ -74,7 +74,7 @@ _SERVED = {
         "launchers.launchers": "AprunLauncher GnuParallelLauncher JsrunLauncher Launcher MpiExecLauncher "
         "MpiRunLauncher SimpleLauncher SingleNodeLauncher SrunLauncher SrunMPILauncher WrappedLauncher",
     },
-    "remote": {"app.bash": "remote_side_bash_executor", "app.python": "timeout"},
+    "remote": {"app.bash": "remote_side_bash_executor", "app.python": "timeout", "utils": "get_std_fname_mode"},
     "representation": {"utils": "RepresentationMixin"},
     "staging": {
         "data_provider.data_manager": "DataManager default_staging",
@@ -95,7 +95,7 @@ _SERVED = {
         "get_any_address tcp_url",
         "process_loggers": "wrap_with_logs",
         "utils": "AtomicIDCounter AutoCancelTimer Timer execute_wait get_all_checkpoints get_last_checkpoint "
-        "get_std_fname_mode get_version sanitize_dns_label_rfc1123 sanitize_dns_subdomain_rfc1123 time_limited_open "
+        "get_version sanitize_dns_label_rfc1123 sanitize_dns_subdomain_rfc1123 time_limited_open "
         "wait_for_file wtime_to_minutes",
         "version": "VERSION",
         "usage_tracking.levels": "DISABLED LEVEL_1 LEVEL_2 LEVEL_3",

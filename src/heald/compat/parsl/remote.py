@@ -137,8 +137,8 @@ def get_std_fname_mode(fdname: str, stdfspec: Any) -> tuple[str, str]:
 @contextmanager
 def _stream(name: str, kwargs: Mapping[str, Any]) -> Iterator[IO[str] | None]:
     given = kwargs.get(name)
-    if given is None:
-        yield None
+    if given is None or (isinstance(given, File) and given.local_path is None and given.scheme != "file"):
+        yield None  # nothing, or something that only its staging provider understands
         return
     path, mode = get_std_fname_mode(name, given)
     try:

@@ -6,7 +6,12 @@ from enum import IntEnum
 from typing import Any
 
 
-class States(IntEnum):
+class _Named(IntEnum):
+    def __str__(self) -> str:
+        return f"{type(self).__name__}.{self.name}"
+
+
+class States(_Named):
     """Where a task is."""
 
     pending = 0
@@ -28,7 +33,7 @@ FINAL_FAILURE_STATES = [States.failed, States.dep_fail]
 TaskRecord = dict[str, Any]
 
 
-class JobState(IntEnum):
+class JobState(_Named):
     """Where a block is."""
 
     UNKNOWN = 0

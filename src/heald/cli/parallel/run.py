@@ -1,0 +1,449 @@
+"""The loop: gives jobs to a heald session as there is room, and deals with each as it ends."""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import heald
+from heald.cli.parallel import halt, joblog
+from heald.cli.parallel.job import job as run_job
+from heald.cli.parallel.joblog import Entry, JobLog
+from heald.cli.parallel.option import Options
+from heald.cli.parallel.output import InOrder, Lines, show
+from heald.cli.parallel.plan import Job, Plan, plan
+from heald.cli.parallel.result import Results, results
+from heald.core.errors import TaskError, UsageError, WalltimeExceeded
+from heald.core.resources import seconds
+
+_STOPPED = 255
+_AHEAD = 16  # jobs for each worker that wait for it where nothing forbids: short ones then follow without a pause
+_ENOUGH = 3  # jobs that must have ended before their median says anything
+_GRACE = 0.35  # seconds from the signal to stop to the kill
+
+
+def run(options: Options) -> int:
+    """Run what the options ask for, and give the exit status. Raises UsageError for what cannot be."""
+    made = plan(_checked(options))
+    if options.shellquote:
+        for one in made.jobs:
+            sys.stdout.buffer.write(os.fsencode(made.text(one) if options.command else _quoted(one)) + b"\n")
+        return 0
+    if options.retry_failed:
+        made.jobs = _failed(options)
+    elif options.resume or options.resume_failed:
+        made.jobs = _left(made, made.jobs)
+    if options.dry_run:
+        _print_lines(made)
+        return 0
+    first = next(made.jobs, None)
+    if first is None:
+        if options.joblog:
+            JobLog(options.joblog, resumed=_resumes(options)).close()
+        return 0
+    return Loop(made, first).run()
+
+
+def _checked(options: Options) -> Options:
+    if (options.resume_failed or options.retry_failed) and not options.joblog:
+        raise UsageError("--resume-failed and --retry-failed need the log of the first run", hint="--joblog FILE")
+    if options.resume and not (options.joblog or options.results):
+        raise UsageError("--resume needs the log or the results of the first run", hint="--joblog FILE, or --results")
+    if options.tmpdir:
+        print("heald run: --tmpdir is not needed: output is kept in heald's folder of runs", file=sys.stderr)
+    return options
+
+
+def _quoted(job: Job) -> str:
+    from heald.cli.parallel.quote import quote
+
+    return " ".join(map(quote, job.values))
+
+
+def _resumes(options: Options) -> bool:
+    return options.resume or options.resume_failed or options.retry_failed
+
+
+def _failed(options: Options) -> Iterator[Job]:
+    """The jobs that the log says have failed, with the command lines that stand there."""
+    entries = joblog.read(options.joblog.removeprefix("+"))
+    return iter([Job(one.sequence, command=one.command) for one in entries.values() if one.failed])
+
+
+def _left(made: Plan, jobs: Iterator[Job]) -> Iterator[Job]:
+    """The jobs that are still to be run."""
+    options = made.options
+    done = joblog.read(options.joblog.removeprefix("+")) if options.joblog else {}
+    kept = results(options.results, made.spelling) if options.results and not options.joblog else None
+    warned = False
+    for one in jobs:
+        entry = done.get(one.sequence)
+        if entry is None:
+            if kept is None or not kept.has(one.sequence, one.values):
+                yield one
+            continue
+        if not warned and one.block is None and entry.command != made.text(one):
+            warned = True
+            print(f"heald run: job {one.sequence} in {options.joblog} is another command than now", file=sys.stderr)
+        if options.resume_failed and entry.failed:
+            yield one
+
+
+def _print_lines(made: Plan) -> None:
+    for one in made.jobs:
+        one.slot = (one.sequence - 1) % made.width + 1
+        line = os.fsencode(made.text(one)) + b"\n"
+        sys.stdout.buffer.write(made.tag_of(one) + line)
+    sys.stdout.buffer.flush()
+
+
+@dataclass(slots=True)
+class End:
+    """How one try of a job ended; `status` as in `subprocess`, -1 with `signal` for one that was stopped."""
+
+    started: float
+    seconds: float
+    status: int = 0
+    signal: int = 0
+    stdout: Path | None = None
+    stderr: Path | None = None
+    message: str = ""
+    dropped: bool = False  # it was never run, or is of no interest any more
+
+    @property
+    def code(self) -> int:
+        """The exit status that a shell would tell."""
+        return 128 + self.signal if self.signal else self.status
+
+
+class Loop:
+    """Runs the jobs of a plan."""
+
+    def __init__(self, made: Plan, first: Job) -> None:
+        options = made.options
+        self.plan = made
+        self.options = options
+        self.halt = halt.parse(options.halt)
+        self.count = halt.Count(made.total)
+        self.stopping = False
+        self.fault = False
+        self._first = first
+        self._ended: SimpleQueue[Any] = SimpleQueue()
+        self._running: dict[Any, tuple[Job, int, float]] = {}  # future: job, place in the order of starts, start
+        self._places = 0
+        self._slots = list(range(1, made.width + 1))
+        self._times: list[float] = []
+        self._order = InOrder()
+        self._lines = Lines() if options.line_buffer and not options.keep_order else None
+        self._late: set[Any] = set()  # futures of jobs that took too long
+        self._median = float(options.timeout[:-1]) / 100 if options.timeout.endswith("%") else 0.0
+        careful = (
+            self._median or options.timeout or options.delay or self._lines or self.halt.when != "never"
+            or made.template.uses("slot") or (made.tag is not None and made.tag.uses("slot"))
+        )  # fmt: skip
+        self.careful = bool(careful)  # as many jobs are given out as can run, and each knows its slot
+        self.room = made.width if careful else made.width * (1 + _AHEAD)
+        self.low = self.room - 1 if careful else self.room // 2  # many at once wake the engine less often
+        self.log = JobLog(options.joblog, resumed=_resumes(options)) if options.joblog else None
+        self.results: Results | None = results(options.results, made.spelling) if options.results else None
+        self._display: Any = None
+        self._folder = tempfile.mkdtemp(prefix="heald-run-")
+        self._command = self._task()
+        self._wide = bool(options.ungroup)
+
+    def _task(self) -> Any:
+        around: dict[str, Any] = {"name": "job"}
+        if self.options.directory:
+            around["directory"] = "auto" if self.options.directory == "..." else self.options.directory
+        if self.options.timeout and not self._median:
+            around["walltime"] = seconds(self.options.timeout)
+        return heald.command(**around)(run_job)
+
+    # -- the loop ----------------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Run them all, and give the exit status."""
+        executor = heald.ProcessExecutor(workers=self.plan.width, grace=_GRACE)
+        session = heald.Session([executor], memo=None, progress=False)
+        session.start(current=False)
+        self._session = session
+        whole = False
+        try:
+            with self._signals():
+                self._loop()
+            whole = not self.stopping
+        except KeyboardInterrupt:
+            self.fault = True
+        except BrokenPipeError:  # nobody reads any more
+            self.fault = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        finally:
+            session.close(cancel=not whole)
+            self._close()
+        return _STOPPED if self.fault else halt.status(self.halt, self.count)
+
+    def _loop(self) -> None:
+        options = self.options
+        if options.bar or options.eta or options.progress:
+            from heald.cli.parallel.progress import Display
+
+            self._display = Display(self.plan.total)
+        following: Job | None = self._first
+        last = float("-inf")
+        while following is not None and not self.stopping:
+            while options.delay and (left := last + options.delay - time.monotonic()) > 0:
+                self._take(left)
+            if len(self._running) >= self.room:
+                while len(self._running) > self.low:
+                    self._take()
+            if self.stopping:
+                break
+            last = time.monotonic()
+            self._start(following)
+            following = next(self.plan.jobs, None)
+        while self._running:
+            self._take()
+        self._order.rest()
+        sys.stdout.buffer.flush()
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGTERM: start no more jobs; the second one ends those that run, as Ctrl-C does."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        usual = signal.signal(signal.SIGTERM, self._on_term)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, usual)
+
+    def _on_term(self, number: int, frame: object) -> None:
+        if self.fault:
+            raise KeyboardInterrupt
+        self.fault = True
+        print("heald run: no more jobs are started; a second SIGTERM stops those that run", file=sys.stderr)
+        self._stop()
+        self._ended.put(None)
+
+    def _stop(self) -> None:
+        self.stopping = True
+        self._session.cancel_waiting()
+
+    def _take(self, timeout: float | None = None) -> None:
+        """Deal with what has ended, waiting for something if nothing has."""
+        if self._median:
+            limit = self._check_times()
+            timeout = limit if timeout is None else min(timeout, limit or timeout)
+        try:
+            future = self._ended.get(timeout=timeout)
+        except Empty:
+            return
+        while True:
+            if future is not None:
+                self._over(future)
+            if self._ended.empty():
+                break
+            future = self._ended.get()
+        sys.stdout.buffer.flush()
+
+    def _check_times(self) -> float | None:
+        """Stop what takes too long beside the others; seconds until somebody has to look again."""
+        if len(self._times) < _ENOUGH:
+            return None
+        limit = self._median * self._times[len(self._times) // 2]
+        now = time.time()
+        for future, (_, _, started) in list(self._running.items()):
+            if now - started >= limit and future.cancel():
+                self._late.add(future)
+        return max(0.01, limit - now + min((one[2] for one in self._running.values()), default=now))
+
+    # -- one job -----------------------------------------------------------------------------------------------------
+
+    def _start(self, job: Job, place: int = 0) -> None:
+        options = self.options
+        job.tries += 1
+        if self.careful and not job.slot:
+            job.slot = self._slots.pop(0)
+        stdin = stdout = stderr = ""
+        if job.block is not None:
+            stdin = self._write(job)
+        if self._wide:
+            stdout, stderr = (f"/proc/{os.getpid()}/fd/{stream.fileno()}" for stream in (sys.stdout, sys.stderr))
+        elif self._lines is not None:
+            stdout, stderr = self._lines.paths(job.slot, self.plan.tag_of(job))
+        elif self._median:
+            stdout, stderr = self._path(job, "out"), self._path(job, "err")
+        variables = {"PARALLEL_SEQ": str(job.sequence), "PARALLEL_PID": str(os.getpid())}
+        if job.slot:
+            variables["PARALLEL_JOBSLOT"] = str(job.slot)
+        words = self.plan.words(job)
+        if job.tries == 1:
+            self._places += 1
+            place = self._places
+            if options.trace:
+                print(self.plan.text(job), file=sys.stderr)
+            if options.verbose and (self._wide or self._lines is not None):
+                self._say(job)
+        folder = "" if job.slot else self._folder
+        future = self._session.call(self._command, (words, variables, stdin, stdout, stderr, folder), {})
+        self._running[future] = job, place, time.time()
+        future.add_done_callback(self._ended.put)
+
+    def _write(self, job: Job) -> str:
+        path = self._path(job, "in")
+        with open(path, "wb") as file:
+            file.write(job.block or b"")
+        if not self.options.cat:
+            return path
+        job.values = (path,)
+        return ""
+
+    def _path(self, job: Job, kind: str) -> str:
+        return f"{self._folder}/{job.sequence}.{kind}"
+
+    def _over(self, future: Any) -> None:
+        job, place, started = self._running.pop(future)
+        end = _end(future, started)
+        if future in self._late:
+            self._late.discard(future)
+            end.dropped = False
+            end.stdout, end.stderr = Path(self._path(job, "out")), Path(self._path(job, "err"))
+            end.message = f"job {job.sequence} was stopped after {self.options.timeout} of the median time"
+        if end.code and not end.dropped and job.tries < self.options.retries and not self.stopping:
+            self._remove(job, end)
+            self._start(job, place)
+            return
+        received = self._lines.finish(job.slot) if self._lines is not None else _size(end.stdout)
+        if job.slot:
+            bisect.insort(self._slots, job.slot)
+        if end.dropped or (self.stopping and self.halt.when == "now"):
+            self._remove(job, end)
+            self._order.add(place, lambda: None)
+            return
+        bisect.insort(self._times, end.seconds)
+        entry = Entry(
+            job.sequence, end.started, end.seconds, job.sent, received, end.status, end.signal, self._text(job)
+        )
+        self._note(job, entry, end)
+        if self.options.keep_order:
+            self._order.add(place, lambda: self._print(job, end))
+        else:
+            self._print(job, end)
+        self._counted(job, end)
+
+    def _text(self, job: Job) -> str:
+        needed = self.log is not None or self.results is not None
+        return self.plan.text(job) if needed else ""
+
+    def _note(self, job: Job, entry: Entry, end: End) -> None:
+        """Write down that the job is over; where that cannot be, no more are started, and its output is printed."""
+        try:
+            if self.results is not None:
+                self.results.keep(entry, job.values, end.stdout, end.stderr)
+            if self.log is not None:
+                self.log.write(entry)
+        except OSError as raised:
+            self.fault = True
+            self.results = None
+            print(
+                f"heald run: job {job.sequence} cannot be written down: {raised}\n"
+                "  hint: no more jobs are started; when there is room, start again with --resume",
+                file=sys.stderr,
+            )
+            self._stop()
+
+    def _say(self, job: Job) -> None:
+        sys.stdout.buffer.write(self.plan.tag_of(job) + os.fsencode(self.plan.text(job)) + b"\n")
+
+    def _print(self, job: Job, end: End) -> None:
+        direct = self._wide or self._lines is not None
+        if end.message:
+            print(f"heald run: {end.message}", file=sys.stderr)
+        if not direct and self.results is None:
+            if self.options.verbose:
+                self._say(job)
+            if end.stdout or end.stderr:
+                tag = self.plan.tag_of(job)
+                if self.options.files:
+                    print(end.stdout or "", flush=True)
+                else:
+                    show(end.stdout, sys.stdout.buffer, tag)
+                sys.stdout.buffer.flush()
+                show(end.stderr, sys.stderr.buffer, tag)
+                sys.stderr.buffer.flush()
+        self._remove(job, end)
+
+    def _remove(self, job: Job, end: End) -> None:
+        if not (self._wide or self._lines is not None):
+            for path in (end.stdout if not self.options.files else None, end.stderr):
+                if path is not None:
+                    path.unlink(missing_ok=True)
+        if job.block is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path(job, "in"))
+
+    def _counted(self, job: Job, end: End) -> None:
+        self.count.add(end.code)
+        if self._display is not None:
+            self._display.update(self.count.failed + self.count.succeeded, self.count.failed)
+        if self.halt.when == "never":
+            return
+        counts = {"fail": bool(end.code), "success": not end.code, "done": True}[self.halt.why]
+        if counts:
+            print(f"heald run: job {job.sequence} ended with status {end.code}: {self.plan.text(job)}", file=sys.stderr)
+        if counts and not self.stopping and halt.reached(self.halt, self.count):
+            print(f"heald run: --halt {self.options.halt}: no more jobs are started", file=sys.stderr)
+            self._stop()
+            if self.halt.when == "now":
+                for future in list(self._running):
+                    future.cancel()
+
+    def _close(self) -> None:
+        for part in (self._display, self._lines, self.log, self.results):
+            if part is not None:
+                part.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _end(future: Any, begun: float) -> End:
+    """How a try ended."""
+    try:
+        done = future.result()
+    except CancelledError:
+        return End(begun, time.time() - begun, -1, signal.SIGTERM, dropped=True)
+    except WalltimeExceeded as raised:
+        return _stopped(raised, begun)
+    except TaskError as raised:
+        status = getattr(raised, "returncode", 0)
+        return End(begun, time.time() - begun, status or 1, 0, *_logs(raised), message=raised.message)
+    number = max(0, -done.returncode)
+    return End(done.started, done.seconds, max(0, done.returncode), number, done.stdout, done.stderr)
+
+
+def _stopped(raised: TaskError, begun: float) -> End:
+    return End(begun, time.time() - begun, -1, signal.SIGTERM, *_logs(raised), message=raised.message)
+
+
+def _logs(raised: TaskError) -> tuple[Path | None, Path | None]:
+    return (Path(raised.stdout) if raised.stdout else None, Path(raised.stderr) if raised.stderr else None)
+
+
+def _size(path: Path | None) -> int:
+    try:
+        return path.stat().st_size if path is not None else 0
+    except OSError:
+        return 0

@@ -1,0 +1,148 @@
+"""Parsl's LocalProvider and launchers: on one machine they say how many blocks there are, and what prepares a worker."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from abc import ABC
+from typing import Any
+
+from heald.compat.parsl.error import BadLauncher, ScriptPathError
+from heald.compat.parsl.representation import RepresentationMixin, retired
+
+
+class Launcher(RepresentationMixin, ABC):
+    """How a block's command is started on its nodes: on one machine as it is."""
+
+    def __init__(self, debug: bool = True) -> None:
+        self.debug = debug
+
+    def __call__(self, command: str, tasks_per_node: int, nodes_per_block: int) -> str:
+        """The command to run."""
+        return command
+
+
+class SimpleLauncher(Launcher):
+    """Runs the command as it is."""
+
+
+class SingleNodeLauncher(Launcher):
+    """Runs the command on one node."""
+
+    def __init__(self, debug: bool = True, fail_on_any: bool = False) -> None:
+        super().__init__(debug)
+        self.fail_on_any = fail_on_any
+
+
+class GnuParallelLauncher(Launcher):
+    """Runs the command on every node with GNU Parallel."""
+
+
+class _WithOverrides(Launcher):
+    def __init__(self, debug: bool = True, overrides: str = "") -> None:
+        super().__init__(debug)
+        self.overrides = overrides
+
+
+class SrunLauncher(_WithOverrides):
+    """Runs the command on every node with srun."""
+
+
+class SrunMPILauncher(_WithOverrides):
+    """Runs the command on every node with srun, as an MPI program."""
+
+
+class AprunLauncher(_WithOverrides):
+    """Runs the command on every node with aprun."""
+
+
+class JsrunLauncher(_WithOverrides):
+    """Runs the command on every node with jsrun."""
+
+
+class MpiExecLauncher(Launcher):
+    """Runs the command on every node with mpiexec."""
+
+    def __init__(self, debug: bool = True, bind_cmd: str = "--bind-to", overrides: str = "") -> None:
+        super().__init__(debug)
+        self.bind_cmd = bind_cmd
+        self.overrides = overrides
+
+
+class MpiRunLauncher(Launcher):
+    """Runs the command on every node with mpirun."""
+
+    def __init__(self, debug: bool = True, bash_location: str = "/bin/bash", overrides: str = "") -> None:
+        super().__init__(debug)
+        self.bash_location = bash_location
+        self.overrides = overrides
+
+
+class WrappedLauncher(Launcher):
+    """Runs the command with another before it."""
+
+    def __init__(self, prepend: str, debug: bool = True) -> None:
+        super().__init__(debug)
+        self.prepend = prepend
+
+    def __call__(self, command: str, tasks_per_node: int, nodes_per_block: int) -> str:
+        """The command to run."""
+        return f"{self.prepend} {command}"
+
+
+class LocalChannel:
+    """The machine itself, as Parsl named it until 2024."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+
+class ExecutionProvider(ABC):
+    """Where the nodes of an executor come from."""
+
+
+class LocalProvider(ExecutionProvider, RepresentationMixin):
+    """This machine. `worker_init`: shell commands whose variables the workers have."""
+
+    @retired("channel", "walltime", "move_files")
+    def __init__(
+        self,
+        nodes_per_block: int = 1,
+        launcher: Launcher | None = None,
+        init_blocks: int = 1,
+        min_blocks: int = 0,
+        max_blocks: int = 1,
+        worker_init: str = "",
+        cmd_timeout: int = 30,
+        parallelism: float = 1,
+    ) -> None:
+        launcher = launcher or SingleNodeLauncher()
+        if not callable(launcher):
+            raise BadLauncher(launcher)
+        self.nodes_per_block = nodes_per_block
+        self.launcher = launcher
+        self.init_blocks = init_blocks
+        self.min_blocks = min_blocks
+        self.max_blocks = max_blocks
+        self.worker_init = worker_init
+        self.cmd_timeout = cmd_timeout
+        self.parallelism = parallelism
+        self.script_dir: str | None = None
+
+    label = "local"
+
+    @property
+    def blocks(self) -> int:
+        """Blocks at the height of the work: workers that are not needed are not started."""
+        return max(self.init_blocks, self.max_blocks, 1)
+
+    def variables(self) -> dict[str, str]:
+        """What `worker_init` changes in the environment. Raises ScriptPathError when it fails."""
+        if not self.worker_init.strip():
+            return {}
+        ran = subprocess.run(
+            ["/bin/bash", "-c", f"{{ {self.worker_init}\n}} >&2; env -0"], capture_output=True, timeout=self.cmd_timeout
+        )
+        if ran.returncode:
+            raise ScriptPathError(f"worker_init failed with status {ran.returncode}: {os.fsdecode(ran.stderr)[-2000:]}")
+        found = dict(os.fsdecode(one).partition("=")[::2] for one in ran.stdout.split(b"\0") if b"=" in one)
+        return {name: value for name, value in found.items() if os.environ.get(name) != value}

@@ -1,0 +1,245 @@
+"""What `parsl.utils` and `parsl.addresses` have for scripts."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import IO, Any
+
+VERSION = "2026.10.26"  # of Parsl's names
+__version__ = VERSION
+DISABLED, LEVEL_1, LEVEL_2, LEVEL_3 = range(4)
+
+
+def get_version() -> str:
+    """The version of Parsl whose names these are."""
+    return VERSION
+
+
+def get_all_checkpoints(rundir: str = "runinfo") -> Sequence[str]:
+    """The checkpoint folders of all runs, the oldest first."""
+    names = sorted((name for name in _listed(rundir)), key=lambda name: (not name.isdigit(), len(name), name))
+    found = [os.path.abspath(os.path.join(rundir, name, "checkpoint")) for name in names]
+    return [path for path in found if os.path.isdir(path)]
+
+
+def get_last_checkpoint(rundir: str = "runinfo") -> Sequence[str]:
+    """The checkpoint folder of the last run that has one."""
+    for name in sorted((name for name in _listed(rundir) if name.isdigit()), key=int, reverse=True):
+        path = os.path.abspath(os.path.join(rundir, name, "checkpoint"))
+        if os.path.isdir(path):
+            return [path]
+    return []
+
+
+def _listed(folder: str) -> list[str]:
+    return os.listdir(folder) if os.path.isdir(folder) else []
+
+
+@contextmanager
+def wait_for_file(path: str, seconds: int = 10) -> Generator[None, None, None]:
+    """Wait for a file to appear, for so many seconds at most."""
+    end = time.monotonic() + seconds
+    while not os.path.exists(path) and time.monotonic() < end:
+        time.sleep(0.01)
+    yield
+
+
+@contextmanager
+def time_limited_open(path: str, mode: str, seconds: int = 1) -> Generator[IO[Any], None, None]:
+    """Open a file that may have to appear first."""
+    with wait_for_file(path, seconds), open(path, mode) as file:
+        yield file
+
+
+def wtime_to_minutes(time_string: str) -> int:
+    """Minutes of "HH:MM:SS".
+
+    >>> wtime_to_minutes("01:30:00")
+    90
+    """
+    hours, minutes, _ = time_string.split(":")
+    return int(hours) * 60 + int(minutes)
+
+
+def execute_wait(cmd: str, walltime: int | None = None) -> tuple[int, str, str]:
+    """Run a line of shell: its status, and what it wrote to standard output and error.
+
+    Raises subprocess.TimeoutExpired after `walltime` seconds, with all that it started ended.
+    """
+    with subprocess.Popen(
+        cmd, shell=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as child:
+        try:
+            out, err = child.communicate(timeout=walltime)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            raise
+    return child.returncode, out, err
+
+
+def sanitize_dns_label_rfc1123(raw_string: str) -> str:
+    """A name that can be a label of DNS: at most 63 lower-case letters, digits and single hyphens.
+
+    >>> sanitize_dns_label_rfc1123("My_Pod  1")
+    'my-pod-1'
+    """
+    label = re.sub(r"[^a-z0-9]+", "-", raw_string.lower())[:63].strip("-")
+    if not label:
+        raise ValueError(f"Sanitized DNS label is empty for input '{raw_string}'")
+    return label
+
+
+def sanitize_dns_subdomain_rfc1123(raw_string: str) -> str:
+    """Labels joined by dots, at most 253 characters."""
+    labels = [sanitize_dns_label_rfc1123(part) for part in raw_string.split(".") if part]
+    name = ".".join(labels)[:253].strip(".-")
+    if not name:
+        raise ValueError(f"Sanitized DNS subdomain is empty for input '{raw_string}'")
+    return name
+
+
+class AtomicIDCounter:
+    """Numbers from 0, each given once."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.lock = threading.Lock()
+
+    def get_id(self) -> int:
+        """The next number."""
+        with self.lock:
+            self.count += 1
+            return self.count - 1
+
+
+class Timer:
+    """Calls a function at once and then every `interval` seconds, in a thread of its own."""
+
+    def __init__(
+        self, callback: Callable[..., object], *args: Any, interval: float = 5, name: str | None = None
+    ) -> None:
+        self._callback = callback
+        self._args = args
+        self._interval = max(0.0, interval)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name=name or "Timer", daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            self.make_callback()
+            if self._over.wait(self._interval):
+                return
+
+    def make_callback(self) -> None:
+        """Call the function now."""
+        try:
+            self._callback(*self._args)
+        except Exception:
+            import logging
+
+            logging.getLogger("parsl.utils").exception("a timer's function raised")
+
+    def close(self, timeout: float | None = None) -> None:
+        """Stop."""
+        self._over.set()
+        self._thread.join(timeout)
+
+
+class AutoCancelTimer(threading.Timer):
+    """A timer of `threading` for `with`: it is cancelled at the end of the block."""
+
+    def __enter__(self) -> AutoCancelTimer:
+        self.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.cancel()
+
+
+def wrap_with_logs(fn: Callable[..., Any] | None = None, target: str = __name__) -> Any:
+    """A function whose exceptions are logged on their way."""
+    import logging
+
+    def decorate(func: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(func)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return func(*args, **kwargs)
+            except Exception:
+                logging.getLogger(target).exception("%s raised", func.__name__)
+                raise
+
+        return wrapped
+
+    return decorate if fn is None else decorate(fn)
+
+
+# -- addresses: workers on this machine need none; scripts ask for them all the same -----------------------------------
+
+
+def address_by_hostname() -> str:
+    """The address of this machine's name; that of the machine for itself when the name has none."""
+    try:
+        return socket.gethostbyname(socket.gethostname())
+    except OSError:
+        return "127.0.0.1"
+
+
+def address_by_interface(ifname: str) -> str:
+    """The address of a network interface. Raises OSError when there is no such one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        packed = struct.pack("256s", ifname[:15].encode())
+        return socket.inet_ntoa(fcntl.ioctl(probe.fileno(), 0x8915, packed)[20:24])  # SIOCGIFADDR
+
+
+def address_by_route() -> str:
+    """The address from which this machine reaches others; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # reserved for documentation
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
+
+
+def address_by_query(timeout: float = 30) -> str:
+    """As `address_by_route`: nobody on the Internet is asked."""
+    return address_by_route()
+
+
+def get_all_addresses() -> set[str]:
+    """All addresses of this machine."""
+    found = {address_by_hostname(), address_by_route()}
+    for _, name in socket.if_nameindex():
+        try:
+            found.add(address_by_interface(name))
+        except OSError:
+            continue
+    return found
+
+
+def get_any_address() -> str:
+    """Some address of this machine."""
+    return address_by_route()
+
+
+def tcp_url(address: str, port: str | int | None = None) -> str:
+    """The URL of an address and a port.
+
+    >>> tcp_url("::1", 80), tcp_url("10.0.0.1")
+    ('tcp://[::1]:80', 'tcp://10.0.0.1')
+    """
+    host = f"[{address}]" if ":" in address else address
+    return f"tcp://{host}" if port is None else f"tcp://{host}:{port}"

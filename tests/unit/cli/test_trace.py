@@ -1,0 +1,49 @@
+"""What `heald run --trace` prints; the replay itself is tested where it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from heald.cli import trace
+from heald.core.errors import UsageError
+
+TASKS = [
+    {"id": "a", "name": "a", "parents": [], "children": []},
+    {"id": "b", "name": "b", "parents": ["a"], "children": []},
+]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = tmp_path / "trace.json"
+    file.write_text(
+        json.dumps({"name": "two", "schemaVersion": "1.5", "workflow": {"specification": {"tasks": TASKS}}})
+    )
+    return file
+
+
+def test_prints_a_table(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert trace.main(file, speed=0, workers=1) == 0
+    printed = capsys.readouterr().out
+    assert "two (WfFormat 1.5)" in printed
+    assert "1, all kept" in printed
+
+
+def test_prints_json_with_every_time(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert trace.main(file, speed=0, workers=1, json=True) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["tasks"], found["dependencies"], found["broken"]) == (2, 1, [])
+    assert [time["id"] for time in found["times"]] == ["a", "b"]
+
+
+def test_keeps_the_run_in_a_journal(file: Path, tmp_path: Path) -> None:
+    trace.main(file, speed=0, workers=1, journal=tmp_path / "run.heald")
+    assert (tmp_path / "run.heald" / "journal.log").exists()
+
+
+def test_refuses_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nowhere\.json cannot be read: No such file"):
+        trace.main(tmp_path / "nowhere.json")
