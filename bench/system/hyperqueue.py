@@ -24,7 +24,7 @@ class HyperQueue(Adapter):
     environment = "hyperqueue"
     requirements = ("hyperqueue==0.27.0", "cloudpickle")
     imports = "from hyperqueue import Job, LocalCluster"
-    limits: ClassVar = dict.fromkeys(("noop_10k", "noop_100k", "layered", "queued", "map"), 1_000)
+    limits: ClassVar = {**dict.fromkeys(("noop_10k", "noop_100k", "layered", "queued", "map"), 1_000), "trace": 200}
 
     def start(self):
         from hyperqueue import Job, LocalCluster

@@ -191,6 +191,16 @@ def test_an_inner_failure_fails_the_join(session: heald.Session) -> None:
     assert caught.value.chain[-1].startswith("fail#")
 
 
+def test_a_join_of_tasks_that_end_when_it_does(session: heald.Session) -> None:
+    @heald.join
+    def pair(x: int) -> Any:
+        one = session.submit(triple, x)
+        return [one, session.submit(triple, one)]
+
+    joined = [pair.submit(x) for x in range(300)]
+    assert [one.result(20) for one in joined] == [[3 * x, 9 * x] for x in range(300)]
+
+
 # -- cycles ----------------------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -18,6 +20,7 @@ import heald
 from heald.core.explain import explain
 from heald.core.history import History
 from heald.core.state import State
+from heald.data.payload import unpack
 from heald.run.recorder import events
 from heald.store.folder import Folder
 
@@ -102,6 +105,7 @@ if __name__ == "__main__":
 NUMBERS, TOTALS = sum(range(60)), sum(20_000.0 * (x + x + 1 + x + 2) for x in range(8))
 RESULT = NUMBERS + TOTALS + sum(range(5)) + sum(range(3)) + 3 * 77 + sum(range(100, 106))
 COUNT = 60 + 10 + 8 + 10 + 5 + 5 + 3 + 3 + 1 + 6 + 6
+INNER = 5 + 6  # of them are not submitted again once the value of the outermost join is known
 
 
 def effects(folder: Path) -> Counter[str]:
@@ -115,6 +119,13 @@ def history(folder: Path) -> History:
     found = History()
     found.extend(events(Folder(folder / "run.heald")))
     return found
+
+
+def known_of(printed: str) -> int:
+    """How many tasks a run of the script found known already; its result must be right."""
+    result, known = printed.removeprefix("result ").split(" known ")
+    assert float(result) == RESULT
+    return int(known)
 
 
 def done(folder: Path) -> int:
@@ -143,12 +154,10 @@ def test_killed_at_any_moment_it_goes_on(scripts: Any, tmp_path: Path, chance: r
         process.communicate()
         known = done(tmp_path)
         assert known >= finished, "what was done stays done"
-        # Only what ended within the last moments before a kill may run again: at most what was on the two workers.
         finished = known
-    printed = scripts.run(SCRIPT)
-    assert printed == f"result {RESULT} known {finished}\n"
+    assert finished - INNER <= known_of(scripts.run(SCRIPT)) <= finished
     assert done(tmp_path) == COUNT
-    assert scripts.run(SCRIPT) == f"result {RESULT} known {COUNT}\n"
+    assert known_of(scripts.run(SCRIPT)) == COUNT - INNER
 
 
 def test_what_was_done_is_not_done_again(scripts: Any, tmp_path: Path, chance: random.Random, wait_until: Wait) -> None:
@@ -172,10 +181,6 @@ def test_what_was_done_is_not_done_again(scripts: Any, tmp_path: Path, chance: r
 
 def names_done(folder: Path) -> list[str]:
     """The effects of the tasks that the journal has as done."""
-    import pickle
-
-    from heald.data.payload import unpack
-
     found = []
     past = history(folder)
     for record in past.records.values():
@@ -183,7 +188,6 @@ def names_done(folder: Path) -> list[str]:
         if record.state is State.done and name in ("number", "array"):
             (x,), _ = unpack(record.task.arguments)
             found.append(f"{name} {x}")
-        assert isinstance(pickle.format_version, str)
     return found
 
 
@@ -195,7 +199,7 @@ def test_ended_by_a_signal_it_goes_on(number: int, scripts: Any, tmp_path: Path,
     process.communicate(timeout=20)
     known = done(tmp_path)
     assert 0 < known < COUNT
-    assert scripts.run(SCRIPT) == f"result {RESULT} known {known}\n"
+    assert known - INNER <= known_of(scripts.run(SCRIPT)) <= known
 
 
 def test_what_failed_is_tried_again(scripts: Any, tmp_path: Path) -> None:
@@ -217,9 +221,7 @@ with heald.Session(journal="run.heald", memo=None) as session:
     assert "ValueError('broken')" in scripts.run(source)
     (tmp_path / "repaired").touch()
     assert scripts.run(source) == "[1, None, None]\n"
-    assert sorted((tmp_path / "ran").read_text()) == ["1", "2", "2", "2", "3", "3"][:0] or Counter(
-        (tmp_path / "ran").read_text()
-    ) == Counter({"1": 1, "2": 3, "3": 2})
+    assert sorted((tmp_path / "ran").read_text()) == ["1", "2", "2", "2", "3", "3"]
 
 
 def test_an_edited_script_runs_what_it_must(scripts: Any, tmp_path: Path) -> None:
@@ -236,7 +238,7 @@ def test_outputs_that_are_gone_are_made_again(scripts: Any, tmp_path: Path) -> N
     scripts.run(SCRIPT)
     before = effects(tmp_path)
     (tmp_path / "file 3").unlink()
-    assert scripts.run(SCRIPT) == f"result {RESULT} known {COUNT - 1}\n"
+    assert known_of(scripts.run(SCRIPT)) == COUNT - INNER - 1
     assert effects(tmp_path) - before == Counter({"copy 3": 1})
 
 
@@ -285,14 +287,14 @@ def test_a_torn_journal_goes_on(scripts: Any, tmp_path: Path, chance: random.Ran
     for _ in range(4):
         journal.write_bytes(whole[: chance.randrange(len(whole))])
         (tmp_path / "effects").unlink()
-        assert scripts.run(SCRIPT).startswith(f"result {RESULT} known ")
+        assert known_of(scripts.run(SCRIPT)) < COUNT
         assert done(tmp_path) == COUNT
 
 
 def test_an_empty_journal_is_a_new_one(scripts: Any, tmp_path: Path) -> None:
     (tmp_path / "run.heald").mkdir()
     (tmp_path / "run.heald" / "journal.log").touch()
-    assert scripts.run(SCRIPT) == f"result {RESULT} known 0\n"
+    assert known_of(scripts.run(SCRIPT)) == 0
 
 
 def test_a_corrupt_journal_is_refused(scripts: Any, tmp_path: Path, chance: random.Random) -> None:
@@ -349,23 +351,19 @@ with heald.Session(journal="run.heald", memo=None) as session:
     printed = scripts.run(source.replace("MORE", "3"))
     assert "1000001.0" in printed
     assert "is gone" in printed
-    assert "Journal" in printed
+    assert "heald.core.errors.ResultError" in printed
 
 
 # -- shared ----------------------------------------------------------------------------------------------------------
 
-HELD = SCRIPT.replace('print("result"', 'number.submit(1).result(); print("held", flush=True); input(); print("result"')
+HELD = SCRIPT.replace('print("result"', 'number.submit(1000).result(); print("held", flush=True); input(); print("result"')
 
 
 def test_two_runs_on_one_journal(scripts: Any, tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
     (tmp_path / "held.py").write_text(HELD)
     with subprocess.Popen(
         [sys.executable, "held.py"], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as first:
-        scripts.started.append(first)
         assert first.stdout is not None
         assert first.stdin is not None
         assert first.stdout.readline() == "held\n"
@@ -376,7 +374,7 @@ def test_two_runs_on_one_journal(scripts: Any, tmp_path: Path) -> None:
         first.stdin.flush()
         assert first.stdout.readline().startswith(f"result {RESULT}")
         assert first.wait(20) == 0
-    assert scripts.run(SCRIPT).startswith(f"result {RESULT} known {COUNT}")
+    assert known_of(scripts.run(SCRIPT)) == COUNT - INNER
 
 
 def test_two_sessions_on_one_journal(tmp_path: Path) -> None:
@@ -417,7 +415,7 @@ def test_a_full_disk_does_not_end_the_run(scripts: Any, tmp_path: Path) -> None:
     known = done(tmp_path)
     assert known < COUNT
     again = SCRIPT.replace('effect(f"number {x}")\n    return x', 'effect(f"number {np.sum(x)}")\n    return x')
-    assert scripts.run(again) == f"result {RESULT} known {known}\n"
+    assert known - INNER <= known_of(scripts.run(again)) <= known
 
 
 # -- watched ---------------------------------------------------------------------------------------------------------

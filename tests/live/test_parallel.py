@@ -32,7 +32,12 @@ def both(folder: Path, words: list[str], text: str = "") -> list[tuple[int, str]
         place.mkdir(exist_ok=True)
         for file, content in FILES.items():
             (place / file).write_text(content)
-        around = {**os.environ, "PARALLEL_SHELL": "/bin/bash", "PARALLEL_HOME": str(folder / "home"), "LC_ALL": "C.UTF-8"}
+        around = {
+            **os.environ,
+            "PARALLEL_SHELL": "/bin/bash",
+            "PARALLEL_HOME": str(folder / "home"),
+            "LC_ALL": "C.UTF-8",
+        }
         done = subprocess.run([*tool, *words], cwd=place, input=text, capture_output=True, text=True, env=around)
         found.append((done.returncode, done.stdout))
     return found
@@ -141,7 +146,12 @@ SAME = {
     "job of a block": ["-k", "--pipe", "--block", "5k", "echo {#}; head -n 1"],
     "tag of a block": "-k --tag --pipe --block 5k wc",
 }
-TEXT = {"empty lines": "a\n\nb\n", "no empty lines": "a\n\nb\n", "standard input": "a b\nc\n", "stdin and file": "1\n2\n"}
+TEXT = {
+    "empty lines": "a\n\nb\n",
+    "no empty lines": "a\n\nb\n",
+    "standard input": "a b\nc\n",
+    "stdin and file": "1\n2\n",
+}
 RECORDS = "/one, two/, /three, four/, \n"
 SPLIT = {
     "recend": (["-N1", "--recend", ", "], RECORDS),
@@ -161,11 +171,11 @@ def test_same(name: str, tmp_path: Path) -> None:
     words = case.split() if isinstance(case, str) else case
     gnu, ours = both(tmp_path, words, TEXT.get(name, NUMBERS if "--pipe" in words else ""))
     if "csv" in name:
-        gnu, ours = (
-            (code, re.sub(r":,[\d.]+,[\d.]+", ":,T,T", text)) for code, text in (gnu, ours)
-        )
+        gnu, ours = ((code, re.sub(r":,[\d.]+,[\d.]+", ":,T,T", text)) for code, text in (gnu, ours))
     if "--pipe" in words or "--pipepart" in words:  # wc pads its numbers when it reads a pipe, and we give it a file
-        gnu, ours = ((code, "\n".join(" ".join(line.split()) for line in text.split("\n"))) for code, text in (gnu, ours))
+        gnu, ours = (
+            (code, "\n".join(" ".join(line.split()) for line in text.split("\n"))) for code, text in (gnu, ours)
+        )
     assert ours == gnu
     assert files(tmp_path / "heald") == files(tmp_path / "gnu")
 

@@ -1,7 +1,7 @@
 """Other tools' names, served by heald: thin layers over its public API.
 
-    import heald.compat
-    heald.compat.install("parsl")     # from here on, `import parsl` is heald's
+import heald.compat
+heald.compat.install("parsl")     # from here on, `import parsl` is heald's
 """
 
 from __future__ import annotations
@@ -88,8 +88,6 @@ class _View(ModuleType):
         self.__all__ = sorted(self._homes)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
         home = self._homes.get(name)
         if home is not None:
             value = getattr(import_module(home), name)

@@ -91,7 +91,9 @@ def ended(label: str, failure: Failure | None) -> str:
         return f"{label} is done"
     if failure.kind == "cancelled":
         return f"{label} was cancelled: {failure.message}"
-    return f"{label} failed{' by what it needs' if failure.kind == 'dependency' else ''}: {failure.message}"
+    if failure.kind == "dependency":
+        return f"{label} failed, since {failure.message}"
+    return f"{label} failed: {failure.message}"
 
 
 def _course(record: Record) -> list[str]:

@@ -18,7 +18,7 @@ from heald.core.task import COMMAND, FUNCTION, JOIN, Work
 from heald.flow.current import current_session
 from heald.flow.map import FutureMap
 from heald.flow.option import Options, Settings, settings
-from heald.run.command import Completed
+from heald.run.command import CommandLine, Completed
 from heald.run.function import Imported, attribute, importable, imported
 from heald.run.future import Future
 
@@ -266,15 +266,18 @@ def task(function: Any = None, /, **options: Unpack[Options]) -> Any:
 
 
 @overload
-def command(function: Callable[P, str | Sequence[Any]], /) -> Function[P, Completed]: ...
+def command(function: Callable[P, str | Sequence[Any] | CommandLine], /) -> Function[P, Completed]: ...
 
 
 @overload
-def command(**options: Unpack[Options]) -> Callable[[Callable[P, str | Sequence[Any]]], Function[P, Completed]]: ...
+def command(
+    **options: Unpack[Options],
+) -> Callable[[Callable[P, str | Sequence[Any] | CommandLine]], Function[P, Completed]]: ...
 
 
 def command(function: Any = None, /, **options: Unpack[Options]) -> Any:
-    """Make a task of a function that returns the command line to run: a list of words, or a text for the shell.
+    """Make a task of a function that returns the command line to run: a list of words, or a text for the shell; or a
+    `CommandLine`, which also says where it reads and writes.
 
     The value of the task is a `Completed`. A command that ends with a status other than 0 fails the task with
     CommandFailed. Files named in `outputs=` are promised: `future.outputs` has a future of each.

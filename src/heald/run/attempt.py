@@ -18,7 +18,7 @@ from heald.core.event import Failure
 from heald.core.ref import Ref
 from heald.core.retry import RESULT, STAGING, USER
 from heald.core.task import COMMAND, Payload, Work
-from heald.data.arena import Arena
+from heald.data.arena import SCHEME, Arena
 from heald.data.payload import pack, unpack
 from heald.run.command import CommandLine, Completed, execute, failed, mpi_prefix, not_started, words
 from heald.run.outcome import failure
@@ -64,7 +64,7 @@ class Call:
             if _mentions_file(order):
                 value = self._call_with_files(function, order, arena, surrounding, on_release)
             else:
-                args, kwargs = _arguments(order, arena, on_release)
+                args, kwargs = _arguments(order, arena, surrounding, on_release)
                 value = function(*args, **kwargs)
                 if self.work.kind == COMMAND:
                     value = self._execute(value, order, surrounding)
@@ -90,7 +90,7 @@ class Call:
         from heald.data import file, staging
 
         with file.collecting() as found:
-            args, kwargs = _arguments(order, arena, on_release)
+            args, kwargs = _arguments(order, arena, surrounding, on_release)
         outputs = [one for one in kwargs.get("outputs") or () if isinstance(one, file.File)]
         written = {id(one) for one in outputs}
         area = surrounding.staging(order.task)
@@ -144,9 +144,13 @@ class _NotPrepared(Exception):
         self.reason = reason
 
 
-def _arguments(order: Order, arena: Arena, on_release: Callable[[Ref], None]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _arguments(
+    order: Order, arena: Arena, surrounding: Surrounding, on_release: Callable[[Ref], None]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     try:
-        args, kwargs = unpack(order.arguments, arena, order.inputs, on_release=on_release)
+        args, kwargs = unpack(
+            order.arguments, arena, order.inputs, on_release=on_release, resolve=surrounding.kept_value
+        )
     except Exception as raised:
         raise _NotPrepared("the arguments cannot be loaded in a worker", raised) from raised
     return args, kwargs
@@ -166,7 +170,7 @@ def refs(order: Order) -> Iterator[Ref]:
     stack = [order.arguments, *order.inputs]
     while stack:
         payload = stack.pop()
-        yield from payload.buffers
+        yield from (ref for ref in payload.buffers if ref.uri.startswith(SCHEME))
         stack.extend(payload.inputs)
 
 

@@ -138,9 +138,7 @@ def execute(
     try:
         opened.extend(streams)
         actions = [(os.POSIX_SPAWN_DUP2, file, descriptor) for descriptor, file in opened]
-        pid = os.posix_spawnp(
-            argv[0], argv, around, file_actions=actions, setsigdef=_DEFAULT_SIGNALS, setsigmask=()
-        )
+        pid = os.posix_spawnp(argv[0], argv, around, file_actions=actions, setsigdef=_DEFAULT_SIGNALS, setsigmask=())
     finally:
         for _, file in opened:
             os.close(file)

@@ -32,6 +32,7 @@ from heald.core.event import (
     Usage,
 )
 from heald.core.graph import Graph, Node, Pause, Ready, Settle, Withdraw
+from heald.core.ref import Ref
 from heald.core.retry import CANCELLED, RESULT
 from heald.core.state import State
 from heald.core.task import FOREIGN, Payload, Task, Work
@@ -156,12 +157,13 @@ class Engine:
         """The value of an outcome."""
         if isinstance(outcome, Live):
             return outcome.value
-        return unpack(payload_of(outcome), self.arena, resolve=self._resolve)
+        return unpack(payload_of(outcome), self.arena, resolve=self.kept_value)
 
-    def _resolve(self, ref: Any) -> Any:
+    def kept_value(self, ref: Ref) -> bytearray:
+        """The bytes of a large value that an earlier process left in the folder of the run; the caller's to change."""
         if self.recorder is None:
             raise UsageError(f"{ref.uri} cannot be read here")
-        return self.recorder.folder.get(ref)
+        return bytearray(self.recorder.folder.get(ref))
 
     @property
     def inside(self) -> bool:
@@ -184,10 +186,7 @@ class Engine:
 
     def worker(self, task: int) -> str | None:
         """The name of the worker that runs a task, which prints to files of that name; None when none does."""
-        if self.state(task) is not State.running:
-            return None
-        found = self.ask(lambda: [pool.dispatch.find(task) for pool in self._pools.values()])
-        return next((place[0].name for place in found if place is not None), None)
+        return self.ask(lambda: self._routes.worker(task)) if self.state(task) is State.running else None
 
     def running(self) -> int:
         """How many attempts run. A look in passing."""
@@ -334,16 +333,19 @@ class Engine:
     # -- events ------------------------------------------------------------------------------------------------------
 
     def _submitted(self, task: Task, future: Future[Any], needed: Sequence[Future[Any]]) -> None:
-        given = _NONE_GIVEN
-        if needed:
-            nodes = self._graph.nodes
-            given = {one.task: one._outcome for one in needed if one.task not in nodes}
-            given.update((one[0].task, one[1]) for one in self._settled if one[0].task in given)
+        given = self.outcomes(needed) if needed else _NONE_GIVEN
         earlier = self.recorder.earlier(task.id) if self.recorder is not None else None
         if earlier is None:
             self._apply(Submitted(task.id, self._now, task), given, future)
         else:
             self._recall(task, given, future, earlier)
+
+    def outcomes(self, futures: Iterable[Future[Any]]) -> dict[int, Any]:
+        """What became of those whose tasks are over, by task; some of the futures may not have been told yet."""
+        nodes = self._graph.nodes
+        over = {one.task: one._outcome for one in futures if one.task not in nodes}
+        over.update((told.task, outcome) for told, outcome, _ in self._settled if told.task in over)
+        return over
 
     def _recall(self, task: Task, given: Mapping[int, Any], future: Future[Any], earlier: Any) -> None:
         """Take in a task that the journal knows: with its value when it was done, or to be run again."""

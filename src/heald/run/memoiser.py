@@ -17,6 +17,7 @@ import msgspec
 
 from heald.core.event import Failure, Finished, TaskEvent
 from heald.core.graph import Node
+from heald.core.ref import Ref
 from heald.core.task import Payload
 from heald.data.payload import inband, pack, unpack
 from heald.run.value import payload_of
@@ -32,6 +33,9 @@ class Host(Protocol):
     arena: Arena
     promised: dict[int, Sequence[Any]]
     tally: Any
+
+    def kept_value(self, ref: Ref) -> bytearray:
+        """The bytes of a large value that an earlier process left in the folder of the run."""
 
     def post(self, act: Callable[[], None]) -> None:
         """Have `act` called in the engine's thread."""
@@ -88,7 +92,7 @@ class Memoiser:
             self._host.post(lambda: self._looked(task, name, found))
 
     def _parts(self, payload: Payload) -> Iterator[bytes | memoryview]:
-        data, views = inband(payload, self._host.arena)
+        data, views = inband(payload, self._host.arena, self._host.kept_value)
         yield data
         yield from views
         for inner in payload.inputs:
@@ -140,8 +144,9 @@ class Memoiser:
         try:
             payload = payload_of(outcome)
             if payload.inputs:  # a memo keeps whole values
-                payload = pack(unpack(payload, self._host.arena), None, subject=sought.name)[0]
-            data, views = inband(payload, self._host.arena)
+                whole = unpack(payload, self._host.arena, resolve=self._host.kept_value)
+                payload = pack(whole, None, subject=sought.name)[0]
+            data, views = inband(payload, self._host.arena, self._host.kept_value)
         except Exception:
             return  # what cannot travel cannot be kept
         self.memo.put(sought.key, data, views, name=sought.name, seconds=sought.seconds)

@@ -6,6 +6,7 @@ needs, and its place among equal ones: it gets its old id, and its old value whe
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -17,6 +18,7 @@ from typing import Any
 import msgspec
 
 from heald.core import codec
+from heald.core.errors import JournalError
 from heald.core.event import (
     Cancelled,
     Closed,
@@ -134,14 +136,25 @@ class Recorder:
                 self._events.append(Defined(digest, work))
 
     def record(self, event: Any) -> None:
-        """An event of a task."""
+        """An event of a task. One with a large value that the disk refuses is left out: the task will be run again."""
+        try:
+            kept = self._durable(event)
+        except JournalError as raised:
+            logging.getLogger("heald").error("the run goes on, but its journal lacks task %d: %s", event.task, raised)
+        else:
+            if kept is not None:
+                self._append(kept)
+
+    def _durable(self, event: Any) -> Any:
+        """The event as it can be kept, or None when it cannot."""
         if isinstance(event, Finished):
             outcome = event.outcome
             if not isinstance(outcome, Failure):
                 try:
-                    outcome = self.durable(payload_of(outcome))
+                    outcome = payload_of(outcome)
                 except Exception:
-                    return  # it cannot be kept: the task will be run again when the run is taken up
+                    return None  # it cannot travel to another process: the task will be run again by that
+                outcome = self.durable(outcome)
             elif outcome.exception is not None:
                 outcome = msgspec.structs.replace(outcome, exception=self.durable(outcome.exception))
             if outcome is not event.outcome:
@@ -152,7 +165,7 @@ class Recorder:
                 event = msgspec.structs.replace(event, record=kept)
         elif isinstance(event, Expanded) and event.shape is not None and event.shape.buffers:
             event = msgspec.structs.replace(event, shape=self.durable(event.shape))
-        self._append(event)
+        return event
 
     def _append(self, event: Event) -> None:
         self._events.append(event)
@@ -183,8 +196,10 @@ class Recorder:
         try:
             self.flush()
         finally:
-            self._journal.close()
-            self.folder.release()
+            try:
+                self._journal.close()
+            finally:
+                self.folder.release()
 
 
 def events(folder: Folder) -> Iterator[Event]:
@@ -204,7 +219,7 @@ def _compact(history: History) -> Iterator[bytes]:
             batch.append(Placed(task, record.placed, attempt, record.executor, record.worker))
         if record.state is State.cancelled and failure is not None:
             batch.append(Cancelled(task, record.settled, failure.message))
-        elif record.state.final:
+        if record.state.final:  # after a cancellation, it says what the attempt used
             outcome = payload_of(record.outcome) if failure is None else msgspec.structs.replace(failure, final=True)
             recalled = record.recalled or not attempt
             batch.append(Finished(task, record.settled, attempt, outcome, record.usage or Usage(), recalled=recalled))

@@ -48,6 +48,11 @@ class Routes:
         pool = self.find(node)
         return pool.message if isinstance(pool, Failure) else str(pool.dispatch.placement.explain(node.needs, now))
 
+    def worker(self, task: int) -> str | None:
+        """The name of the worker that has a task, or None."""
+        found = (pool.dispatch.find(task) for pool in self._pools.values())
+        return next((place[0].name for place in found if place is not None), None)
+
     def ahead(self, node: Node) -> list[int]:
         """The tasks that come before a placed one on the worker that has it."""
         task, pool = node.record.id, self.find(node)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from _signal import getsignal  # that of `signal` makes an enum of each: ten times slower
+from _signal import getsignal  # type: ignore[import-not-found]  # that of `signal` makes enums: ten times slower
 from pathlib import Path
 from typing import Any, TextIO
 
 from heald.core.environment import Environment
+from heald.core.ref import Ref
 from heald.run import kernel, log
 from heald.run.protocol import Setup
 
@@ -96,6 +97,12 @@ class Surrounding:
     def cache(self) -> Path:
         """Where files brought from elsewhere are shared by all tasks of the run."""
         return Path(self.run, "files", "cache")
+
+    def kept_value(self, ref: Ref) -> bytearray:
+        """The bytes of a large value that an earlier process left in the folder of the run."""
+        from heald.store.folder import Folder  # a run that was never killed has no use for it
+
+        return bytearray(Folder(self.run).get(ref))
 
     def outputs(self, task: int, attempt: int) -> tuple[Path | None, Path | None]:
         """Where the running attempt's standard output and error will be found when it is over."""
@@ -187,7 +194,7 @@ class Surrounding:
                     os.rename(self._file(stream), target)
                 paths[place] = str(target)
             except OSError:
-                # The task closed the descriptor, with others perhaps, or the disk is full: a fresh file serves the next.
+                # The task closed it, with others perhaps, or the disk is full: a fresh file serves the next one.
                 _place(os.open(os.devnull, os.O_RDONLY), 0)
             self._take_file(descriptor, stream)
         if self.stdout.closed or self.stderr.closed:

@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from heald.core.errors import ConfigurationError, NotPicklable
@@ -71,6 +71,9 @@ class Host(dispatch.Host, Protocol):
 
     def definition(self, digest: bytes) -> tuple[Work, bytes]:
         """A work, and its pickled function."""
+
+    def outcomes(self, futures: Iterable[Future[Any]]) -> dict[int, Any]:
+        """What became of those whose tasks are over."""
 
     def decode(self, outcome: Any) -> Any:
         """The value."""
@@ -193,9 +196,8 @@ class ThreadPool:
             self._host.ended(order, Failure(USER, text, hint="return its result() instead"), Usage())
             return
         host = self._host
-        given = {one.task: one._outcome for one in children if host.node(one.task) is None}
         tasks = tuple(one.task for one in children)
-        host.happened(Expanded(order.task, host.now(), attempt, tasks, shape), given)
+        host.happened(Expanded(order.task, host.now(), attempt, tasks, shape), host.outcomes(children))
 
     def cancel(self, task: int, attempt: int) -> None:
         """A thread cannot be stopped: what it returns is ignored."""
@@ -214,7 +216,9 @@ def _filled(order: Order) -> Payload:
 
 
 def replaced(value: Any, fill: Callable[[Any], Any]) -> Any:
-    """`value` with every future, of any executor, in its lists, tuples, dicts, sets and dataclasses replaced; parts without one are kept.
+    """`value` with every future replaced, whoever made it, in its lists, tuples, dicts, sets and dataclasses.
+
+    Parts without one are kept as they are.
 
     >>> replaced([1, (2, {"a": 3})], lambda future: None)
     [1, (2, {'a': 3})]

@@ -128,7 +128,7 @@ def test_task_that_failed_by_another_is_told_the_chain(run: Driver) -> None:
     c = run.submit(b, work=run.work("c"))
     run.fail(a, stderr="/logs/a.err")
     assert told(history(run), c).splitlines() == [
-        "c#3 failed by what it needs: a#1 failed: ValueError: no",
+        "c#3 failed, since a#1 failed: ValueError: no",
         "  needed by: a#1 <- b#2 <- c#3",
         "  stderr: /logs/a.err",
     ]

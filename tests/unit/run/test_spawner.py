@@ -128,7 +128,7 @@ def test_when_the_driver_is_gone_all_ends(workers: Any, tmp_path: Path, wait_unt
 
     lane = workers.open()
     lane.send([workers.order(hold_on, tmp_path / "begun")])
-    workers.until((tmp_path / "begun").exists)
+    wait_until((tmp_path / "begun").exists)
     below = psutil.Process(workers.process.pid).children(recursive=True)
     assert len(below) >= 3
     workers.close()

@@ -60,45 +60,42 @@ def blocks(stream: BinaryIO, how: Records) -> Iterator[bytes]:
     >>> list(blocks(io.BytesIO(b"1\\n2\\n3\\n4"), how))
     [b'1\\n2\\n', b'3\\n4']
     """
-    buffer = b""
-    header = b""
+    buffer = header = b""
     if how.header is not None:
-        buffer = _until_more(stream, how)
+        buffer = stream.read(max(how.size, _GROWTH))
         found = how.header.match(buffer)
         if found is not None:
             header, buffer = found[0], buffer[found.end() :]
     ended = False
     while not ended or buffer:
-        if not ended:
-            wanted = max(1, how.size - len(buffer)) if not how.number else max(how.size, _GROWTH)
-            more = stream.read(wanted) if len(buffer) < how.size or how.number else stream.read(how.size)
-            ended = not more
-            buffer += more
         cut, buffer = _cut(buffer, how, ended=ended)
         for block in cut:
             yield header + block
-
-
-def _until_more(stream: BinaryIO, how: Records) -> bytes:
-    return stream.read(max(how.size, _GROWTH))
+        if not cut:
+            wanted = _GROWTH if how.number else how.size - len(buffer)
+            if wanted <= 0:  # a record is longer than a block
+                wanted = how.size
+            more = stream.read(wanted)
+            ended = len(more) < wanted
+            buffer += more
 
 
 def _cut(buffer: bytes, how: Records, *, ended: bool) -> tuple[list[bytes], bytes]:
-    """The blocks that are whole, and the rest."""
+    """The blocks that are whole, and the rest; of the end, all."""
     if how.pattern is None:
         return _even(buffer, how, ended=ended)
     if how.number:
         return _counted(buffer, how, how.number, ended=ended)
+    if not ended and len(buffer) < how.size:
+        return [], buffer
     if ended and len(buffer) <= how.size and how.lines == 1:
         return ([_kept(buffer, how)] if buffer else []), b""
-    places = [place for place in _places(buffer, how, ended=ended) if place <= max(how.size, 1)]
-    places = places[how.lines - 1 :: how.lines]
-    if not places:
-        more = _places(buffer, how, ended=ended)[how.lines - 1 :: how.lines]
-        places = more[:1]
+    places = _places(buffer, how, ended=ended)[how.lines - 1 :: how.lines]
+    inside = [place for place in places if place <= how.size]
     if not places:
         return ([_kept(buffer, how)], b"") if ended and buffer else ([], buffer)
-    return [_kept(buffer[: places[-1]], how)], buffer[places[-1] :]
+    place = inside[-1] if inside else places[0]
+    return [_kept(buffer[:place], how)], buffer[place:]
 
 
 def _even(buffer: bytes, how: Records, *, ended: bool) -> tuple[list[bytes], bytes]:
@@ -124,7 +121,7 @@ def _places(buffer: bytes, how: Records, *, ended: bool) -> list[int]:
     return [
         found.end("end")
         for found in how.pattern.finditer(buffer)
-        if found.end("end") and (ended or found.end() < len(buffer) or not found["start"] and found["end"] == b"\n")
+        if found.end("end") and (ended or found.end() < len(buffer) or (not found["start"] and found["end"] == b"\n"))
     ]
 
 

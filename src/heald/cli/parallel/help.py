@@ -34,7 +34,8 @@ Running
   --retries N                 tries for a job that fails
   --timeout SECONDS|PERCENT%  of the median time so far
   --halt now|soon,fail|success|done=N|N%
-  --pipe --block SIZE --recstart TEXT --recend TEXT --regexp --rrs --header N -N COUNT -L COUNT --cat; --pipepart -a FILE
+  --pipe --block SIZE --recstart TEXT --recend TEXT --regexp --rrs --header N
+         -N COUNT -L COUNT --cat    --pipepart -a FILE
 
 Output
   -k          in the order of the inputs     --tag, --tagstring TEXT     --line-buffer     -u     --files

@@ -105,7 +105,14 @@ def _entry(line: bytes) -> Entry | None:
     try:
         sequence, sent, received, status, signal = (int(columns[place]) for place in (0, 4, 5, 6, 7))
         return Entry(
-            sequence, float(columns[2]), float(columns[3]), sent, received, status, signal, columns[8].replace("\0", "\n")
+            sequence,
+            float(columns[2]),
+            float(columns[3]),
+            sent,
+            received,
+            status,
+            signal,
+            columns[8].replace("\0", "\n"),
         )
     except ValueError:
         return None

@@ -173,7 +173,7 @@ _REFUSED = {
     "--tmux --tmuxpane --tty -p --interactive": "jobs run without a terminal; --dry-run shows what would be run",
     "--rpl --parens": "they take Perl expressions; --plus has placeholders for the usual cuts and replacements",
     "--round-robin --roundrobin --rr --fifo --tee --shard --bin --group-by": "--pipe starts one job for each block",
-    "--load --noswap --memfree --memsuspend --limit --termseq": "heald's tasks ask for cores and memory: see `heald.task`",
+    "--load --noswap --memfree --memsuspend --limit --termseq": "tasks of a script can ask for memory: see `heald.task`",
     "--shebang --shebang-wrap --hashbang": "write a shell script that calls heald run",
     "--profile -J --record-env": "write the options out, or define a shell alias",
 }
@@ -323,7 +323,9 @@ def job_count(text: str, cores: int) -> int:
             said = file.read()
         if not os.path.isfile(said.strip()):
             return job_count(said, cores)
-    raise UsageError(f"-j {text!r} is no number of jobs", hint="write 4, +1, -1, 50%, 0 for all at once, or a file's name")
+    raise UsageError(
+        f"-j {text!r} is no number of jobs", hint="write 4, +1, -1, 50%, or 0 for all at once"
+    )
 
 
 def block_size(text: str) -> int:

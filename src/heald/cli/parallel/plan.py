@@ -137,9 +137,7 @@ def _command(options: Options) -> str:
     return " ".join(options.command)
 
 
-def _counted(
-    options: Options, template: Template, found: Inputs, width: int
-) -> tuple[Iterable[tuple[str, ...]], int]:
+def _counted(options: Options, template: Template, found: Inputs, width: int) -> tuple[Iterable[tuple[str, ...]], int]:
     """The values of all jobs; read to the end, and counted, only where somebody needs the number or another order."""
     values: Iterable[tuple[str, ...]] = batches(found.rows, options, template, width)
     shown = options.bar or options.eta or options.progress

@@ -1,7 +1,7 @@
 """Quoting for the shell, by where in the command line a value stands.
 
-A value comes out of the shell as it went in, whatever bytes it has (NUL excepted, which no program can be given): in the
-open, inside of the user's own quotes, and inside of `$(...)` and backticks.
+A value comes out of the shell as it went in, whatever bytes it has (NUL excepted, which no program can be given):
+in the open, inside of the user's own quotes, and inside of `$(...)` and backticks.
 """
 
 from __future__ import annotations

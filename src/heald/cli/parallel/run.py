@@ -12,21 +12,21 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import CancelledError
-from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
 import heald
-from heald.cli.parallel import halt, joblog
+from heald.cli.parallel import halt
+from heald.cli.parallel.end import End, end_of
 from heald.cli.parallel.job import job as run_job
 from heald.cli.parallel.joblog import Entry, JobLog
 from heald.cli.parallel.option import Options
 from heald.cli.parallel.output import InOrder, Lines, show
 from heald.cli.parallel.plan import Job, Plan, plan
 from heald.cli.parallel.result import Results, results
-from heald.core.errors import TaskError, UsageError, WalltimeExceeded
+from heald.cli.parallel.resume import failed, left, resumes
+from heald.core.errors import UsageError
 from heald.core.resources import seconds
 
 _STOPPED = 255
@@ -43,16 +43,16 @@ def run(options: Options) -> int:
             sys.stdout.buffer.write(os.fsencode(made.text(one) if options.command else _quoted(one)) + b"\n")
         return 0
     if options.retry_failed:
-        made.jobs = _failed(options)
+        made.jobs = failed(options)
     elif options.resume or options.resume_failed:
-        made.jobs = _left(made, made.jobs)
+        made.jobs = left(made, made.jobs)
     if options.dry_run:
         _print_lines(made)
         return 0
     first = next(made.jobs, None)
     if first is None:
         if options.joblog:
-            JobLog(options.joblog, resumed=_resumes(options)).close()
+            JobLog(options.joblog, resumed=resumes(options)).close()
         return 0
     return Loop(made, first).run()
 
@@ -73,60 +73,12 @@ def _quoted(job: Job) -> str:
     return " ".join(map(quote, job.values))
 
 
-def _resumes(options: Options) -> bool:
-    return options.resume or options.resume_failed or options.retry_failed
-
-
-def _failed(options: Options) -> Iterator[Job]:
-    """The jobs that the log says have failed, with the command lines that stand there."""
-    entries = joblog.read(options.joblog.removeprefix("+"))
-    return iter([Job(one.sequence, command=one.command) for one in entries.values() if one.failed])
-
-
-def _left(made: Plan, jobs: Iterator[Job]) -> Iterator[Job]:
-    """The jobs that are still to be run."""
-    options = made.options
-    done = joblog.read(options.joblog.removeprefix("+")) if options.joblog else {}
-    kept = results(options.results, made.spelling) if options.results and not options.joblog else None
-    warned = False
-    for one in jobs:
-        entry = done.get(one.sequence)
-        if entry is None:
-            if kept is None or not kept.has(one.sequence, one.values):
-                yield one
-            continue
-        if not warned and one.block is None and entry.command != made.text(one):
-            warned = True
-            print(f"heald run: job {one.sequence} in {options.joblog} is another command than now", file=sys.stderr)
-        if options.resume_failed and entry.failed:
-            yield one
-
-
 def _print_lines(made: Plan) -> None:
     for one in made.jobs:
         one.slot = (one.sequence - 1) % made.width + 1
         line = os.fsencode(made.text(one)) + b"\n"
         sys.stdout.buffer.write(made.tag_of(one) + line)
     sys.stdout.buffer.flush()
-
-
-@dataclass(slots=True)
-class End:
-    """How one try of a job ended; `status` as in `subprocess`, -1 with `signal` for one that was stopped."""
-
-    started: float
-    seconds: float
-    status: int = 0
-    signal: int = 0
-    stdout: Path | None = None
-    stderr: Path | None = None
-    message: str = ""
-    dropped: bool = False  # it was never run, or is of no interest any more
-
-    @property
-    def code(self) -> int:
-        """The exit status that a shell would tell."""
-        return 128 + self.signal if self.signal else self.status
 
 
 class Loop:
@@ -157,7 +109,7 @@ class Loop:
         self.careful = bool(careful)  # as many jobs are given out as can run, and each knows its slot
         self.room = made.width if careful else made.width * (1 + _AHEAD)
         self.low = self.room - 1 if careful else self.room // 2  # many at once wake the engine less often
-        self.log = JobLog(options.joblog, resumed=_resumes(options)) if options.joblog else None
+        self.log = JobLog(options.joblog, resumed=resumes(options)) if options.joblog else None
         self.results: Results | None = results(options.results, made.spelling) if options.results else None
         self._display: Any = None
         self._folder = tempfile.mkdtemp(prefix="heald-run-")
@@ -317,7 +269,7 @@ class Loop:
 
     def _over(self, future: Any) -> None:
         job, place, started = self._running.pop(future)
-        end = _end(future, started)
+        end = end_of(future, started)
         if future in self._late:
             self._late.discard(future)
             end.dropped = False
@@ -417,29 +369,6 @@ class Loop:
             if part is not None:
                 part.close()
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _end(future: Any, begun: float) -> End:
-    """How a try ended."""
-    try:
-        done = future.result()
-    except CancelledError:
-        return End(begun, time.time() - begun, -1, signal.SIGTERM, dropped=True)
-    except WalltimeExceeded as raised:
-        return _stopped(raised, begun)
-    except TaskError as raised:
-        status = getattr(raised, "returncode", 0)
-        return End(begun, time.time() - begun, status or 1, 0, *_logs(raised), message=raised.message)
-    number = max(0, -done.returncode)
-    return End(done.started, done.seconds, max(0, done.returncode), number, done.stdout, done.stderr)
-
-
-def _stopped(raised: TaskError, begun: float) -> End:
-    return End(begun, time.time() - begun, -1, signal.SIGTERM, *_logs(raised), message=raised.message)
-
-
-def _logs(raised: TaskError) -> tuple[Path | None, Path | None]:
-    return (Path(raised.stdout) if raised.stdout else None, Path(raised.stderr) if raised.stderr else None)
 
 
 def _size(path: Path | None) -> int:

@@ -77,7 +77,7 @@ def _check(executors: Sequence[Any], exit_mode: str, usage_tracking: int, projec
         raise ConfigurationError(f"Executors must have unique labels ({', '.join(map(repr, repeated))})")
     if exit_mode not in ("cleanup", "skip", "wait"):
         raise TypeError(f"exit_mode={exit_mode!r}: must be 'cleanup', 'skip' or 'wait'")
-    if type(usage_tracking) is not int or not isinstance(project_name, str | None):
+    if not isinstance(usage_tracking, int) or not isinstance(project_name, str | None):
         raise TypeError(f"{usage_tracking=}, {project_name=}: must be a whole number, and text")
     if not 0 <= usage_tracking <= 3:
         raise ConfigurationError(f"Usage Tracking values must be 0, 1, 2, or 3 and not {usage_tracking}")

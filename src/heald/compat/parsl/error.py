@@ -1,14 +1,14 @@
 """Parsl's exceptions, and which of them stands for which error of heald.
 
-    ParslError
-    ├── ConfigurationError, OptionalModuleMissing, InternalConsistencyError, NoDataFlowKernelError
-    ├── AppException ── BashExitFailure, AppTimeout, BashAppNoReturn
-    ├── AppBadFormatting, MissingOutputs, BadStdStreamFile
-    ├── DataFlowException ── BadCheckpoint, PropagatedException ── DependencyError, JoinError
-    ├── ExecutorError ── BadStateException, UnsupportedFeatureError, InvalidResourceSpecification, ScalingFailed
-    ├── BadMessage, SerializationError, DeserializationError, BadLauncher, TooManyJobFailuresError, ZipAuthorityError
-    └── ExecutionProviderException ── ScaleOutFailed, SchedulerMissingArgs, ScriptPathError, SubmitException
-    Exception ── ManagerLost, WorkerLost, VersionMismatch
+ParslError
+├── ConfigurationError, OptionalModuleMissing, InternalConsistencyError, NoDataFlowKernelError
+├── AppException ── BashExitFailure, AppTimeout, BashAppNoReturn
+├── AppBadFormatting, MissingOutputs, BadStdStreamFile
+├── DataFlowException ── BadCheckpoint, PropagatedException ── DependencyError, JoinError
+├── ExecutorError ── BadStateException, UnsupportedFeatureError, InvalidResourceSpecification, ScalingFailed
+├── BadMessage, SerializationError, DeserializationError, BadLauncher, TooManyJobFailuresError, ZipAuthorityError
+└── ExecutionProviderException ── ScaleOutFailed, SchedulerMissingArgs, ScriptPathError, SubmitException
+Exception ── ManagerLost, WorkerLost, VersionMismatch
 """
 
 from __future__ import annotations

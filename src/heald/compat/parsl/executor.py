@@ -77,11 +77,13 @@ class _SessionExecutor(ParslExecutor, RepresentationMixin):
         """The executor of heald behind it."""
 
     def start(self) -> None:
+        """Get ready for tasks."""
         self._session = heald.Session([self._workers()], memo=None, progress=False).start(current=False)
 
     def submit(
         self, func: Callable[..., Any], resource_specification: _Specification, *args: Any, **kwargs: Any
     ) -> Future[Any]:
+        """A future of `func(*args, **kwargs)`."""
         self.validate_resource_spec(resource_specification)
         if self._session is None:
             raise BadStateException(self, "it does not run")
@@ -118,6 +120,7 @@ class _SessionExecutor(ParslExecutor, RepresentationMixin):
         return int(self._session.tally.open) if self._session else 0
 
     def shutdown(self, *, wait: bool = False) -> None:
+        """End everything."""
         session, self._session = self._session, None
         if session is not None:
             session.close(cancel=not wait)
@@ -149,6 +152,7 @@ class ThreadPoolExecutor(_SessionExecutor):
         return heald.ThreadExecutor(self.max_threads, label=self.label)
 
     def shutdown(self, block: bool = True, *, wait: bool = True) -> None:
+        """End everything."""
         super().shutdown(wait=block and wait)
 
     def monitor_resources(self) -> bool:
@@ -180,7 +184,9 @@ class HighThroughputExecutor(BlockProviderExecutor):
     What says how Parsl's own processes talk (addresses, ports, heartbeats, `launch_cmd`, …) is kept and means nothing.
     """
 
-    @retired("start_method", "worker_ports", "interchange_address", "suppress_failure", max_workers="max_workers_per_node")
+    @retired(
+        "start_method", "worker_ports", "interchange_address", "suppress_failure", max_workers="max_workers_per_node"
+    )
     def __init__(
         self,
         label: str = "HighThroughputExecutor",
@@ -232,7 +238,9 @@ class HighThroughputExecutor(BlockProviderExecutor):
         cores = int(os.environ.get("PARSL_CORES") or len(os.sched_getaffinity(0)))
         bounds: list[float] = [cores / self.cores_per_worker]
         if self.mem_per_worker:
-            total = os.environ.get("PARSL_MEMORY_GB") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+            total = (
+                os.environ.get("PARSL_MEMORY_GB") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+            )
             bounds.append(float(total) / self.mem_per_worker)
         if self.max_workers_per_node:
             bounds.append(self.max_workers_per_node)
@@ -250,12 +258,19 @@ class HighThroughputExecutor(BlockProviderExecutor):
         count = self.workers_per_node * provider.blocks * provider.nodes_per_block
         folder = tempfile.mkdtemp(prefix="ranks-", dir=self.run_dir)
         remote.share(self.cpu_affinity, [], 0, count)  # a mistake in it is told here
-        begin = (self.label, count, folder, self.cpu_affinity, provider.variables(), installed("parsl"))
-        return heald.ProcessExecutor(
-            count, label=self.label, gpus=self.available_accelerators, initializer=remote.begin, initargs=begin
+        desk = remote.Desk(
+            self.label,
+            count,
+            folder,
+            self.cpu_affinity,
+            self.available_accelerators,
+            provider.variables(),
+            installed("parsl"),
         )
+        return heald.ProcessExecutor(count, label=self.label, initializer=desk.take)
 
     def validate_resource_spec(self, resource_specification: _Specification) -> None:
+        """Raises InvalidResourceSpecification for what it does not take."""
         unknown = resource_specification.keys() - {"priority"}
         if unknown:
             raise InvalidResourceSpecification(unknown, f"{type(self).__name__} takes 'priority' only")
@@ -264,8 +279,6 @@ class HighThroughputExecutor(BlockProviderExecutor):
         options: dict[str, Any] = {}
         if isinstance(func, remote.Timed):
             options["walltime"] = func.seconds
-        if self.available_accelerators:
-            options["gpus"] = 1.0
         if "priority" in specification:
             options["priority"] = -int(specification["priority"])  # in Parsl the lowest goes first
         return options
@@ -309,6 +322,7 @@ class MPIExecutor(HighThroughputExecutor):
         self.cores_per_worker = 1e-9  # programs share the cores: how many run is said by max_workers_per_block
 
     def validate_resource_spec(self, resource_specification: _Specification) -> None:
+        """Raises InvalidResourceSpecification for what it does not take."""
         known = {"num_nodes", "ranks_per_node", "num_ranks", "launcher_options", "priority"}
         given = resource_specification.keys()
         if not given or given - known:

@@ -335,7 +335,9 @@ class DataFlowKernel:
             self._thread.join()
         for record in list(self.tasks.values()):
             if record["status"] not in FINAL_STATES:
-                text = f"task {record['id']} ({record['func_name']}) was not over when its DataFlowKernel was cleaned up"
+                text = (
+                    f"task {record['id']} ({record['func_name']}) was not over when its DataFlowKernel was cleaned up"
+                )
                 self._fail(record, States.failed, DataFlowException(text))
         self.memoizer.close()
         if self.monitoring:

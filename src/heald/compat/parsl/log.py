@@ -13,7 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-DEFAULT_FORMAT = "%(created)f %(asctime)s %(processName)s-%(process)d %(threadName)s %(name)s:%(lineno)d %(levelname)s: %(message)s"
+DEFAULT_FORMAT = (
+    "%(created)f %(asctime)s %(processName)s-%(process)d %(threadName)s %(name)s:%(lineno)d %(levelname)s: %(message)s"
+)
 _STREAM_FORMAT = "%(asctime)s %(name)s:%(lineno)d [%(levelname)s]  %(message)s"
 
 
@@ -33,6 +35,7 @@ class FileLogging(LogConfig):
         self.level = level
 
     def initialize_logging(self, *, log_dir: Path, log_name: str) -> Callable[[], None]:
+        """Begin, with files in `log_dir`; what is returned ends it."""
         log_dir.mkdir(parents=True, exist_ok=True)
         return set_file_logger(str(log_dir / f"{log_name}.log"), "parsl", self.level, self.format_string)
 
@@ -44,6 +47,7 @@ class JSONLogging(LogConfig):
         self.level = level
 
     def initialize_logging(self, *, log_dir: Path, log_name: str) -> Callable[[], None]:
+        """Begin, with files in `log_dir`; what is returned ends it."""
         log_dir.mkdir(parents=True, exist_ok=True)
         return _attach(logging.FileHandler(log_dir / f"{log_name}.jsonlog"), "parsl", self.level, _JSONFormatter())
 
@@ -52,13 +56,16 @@ class NoopLogging(LogConfig):
     """Nothing."""
 
     def initialize_logging(self, *, log_dir: Path, log_name: str) -> Callable[[], None]:
+        """Begin, with files in `log_dir`; what is returned ends it."""
         return lambda: None
 
 
 class _JSONFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         found = {**vars(record), "formatted": record.getMessage()}
-        return json.dumps({name: value if isinstance(value, int | float) else str(value) for name, value in found.items()})
+        return json.dumps(
+            {name: value if isinstance(value, int | float) else str(value) for name, value in found.items()}
+        )
 
 
 def set_stream_logger(

@@ -114,43 +114,34 @@ _ROOT = {
     "tool": "VERSION",
 }
 
-_BATCH = "one machine is served: use LocalProvider inside of the batch job, where it was used before"
-_OTHER = "use HighThroughputExecutor, whose workers are heald's, or ThreadPoolExecutor"
-
-# Names and modules of Parsl that are not served, and what to use.
-ADVICE = {
-    **dict.fromkeys(
+# What to use in place of names and modules of Parsl that are not served.
+_INSTEAD = {
+    "one machine is served: use LocalProvider inside of the batch job, where it was used before": (
         "CondorProvider GridEngineProvider LSFProvider PBSProProvider SlurmProvider TorqueProvider CobaltProvider "
         "parsl.providers.condor parsl.providers.slurm parsl.providers.pbspro parsl.providers.lsf "
-        "parsl.providers.torque parsl.providers.grid_engine parsl.providers.cluster_provider".split(),
-        _BATCH,
+        "parsl.providers.torque parsl.providers.grid_engine parsl.providers.cluster_provider"
     ),
-    **dict.fromkeys(
+    "machines of a cloud are not started: use LocalProvider on a machine that runs": (
         "AWSProvider AzureProvider GoogleCloudProvider KubernetesProvider AdHocProvider "
-        "parsl.providers.kubernetes parsl.providers.aws parsl.providers.azure parsl.providers.googlecloud".split(),
-        "machines of a cloud are not started: use LocalProvider on a machine that runs",
+        "parsl.providers.kubernetes parsl.providers.aws parsl.providers.azure parsl.providers.googlecloud"
     ),
-    **dict.fromkeys(
-        "FluxExecutor GlobusComputeExecutor RadicalPilotExecutor TaskVineExecutor WorkQueueExecutor IPyParallelExecutor "
-        "LowLatencyExecutor ExtremeScaleExecutor parsl.executors.flux parsl.executors.taskvine "
-        "parsl.executors.workqueue parsl.executors.radical parsl.executors.globus_compute".split(),
-        _OTHER,
+    "use HighThroughputExecutor, whose workers are heald's, or ThreadPoolExecutor": (
+        "FluxExecutor GlobusComputeExecutor RadicalPilotExecutor TaskVineExecutor WorkQueueExecutor "
+        "IPyParallelExecutor LowLatencyExecutor ExtremeScaleExecutor parsl.executors.flux parsl.executors.taskvine "
+        "parsl.executors.workqueue parsl.executors.radical parsl.executors.globus_compute"
     ),
-    **dict.fromkeys(
-        "SSHChannel SSHInteractiveLoginChannel OAuthSSHChannel".split(),
-        "Parsl itself removed channels: run the script on the machine",
+    "Parsl itself removed channels: run the script on the machine": (
+        "SSHChannel SSHInteractiveLoginChannel OAuthSSHChannel"
     ),
-    **dict.fromkeys(
-        "GlobusStaging parsl.data_provider.globus".split(), "fetch with another tool first, or use an http(s) URL"
-    ),
-    **dict.fromkeys(
+    "fetch with another tool first, or use an http(s) URL": "GlobusStaging parsl.data_provider.globus",
+    "heald ships functions and arguments with cloudpickle, and large buffers through shared memory by itself": (
         "serialize deserialize pack_apply_message unpack_apply_message ProxyStoreSerializer SerializerBase "
-        "parsl.serialize.facade parsl.serialize.concretes parsl.serialize.proxystore".split(),
-        "heald ships functions and arguments with cloudpickle, and large buffers through shared memory by itself",
+        "parsl.serialize.facade parsl.serialize.concretes parsl.serialize.proxystore"
     ),
-    "parsl.curvezmq": "nothing listens on a port on one machine: there is nothing to encrypt",
-    "parsl.configs": 'write the configuration down: Config(executors=[HighThroughputExecutor(label="htex")])',
+    "nothing listens on a port on one machine: there is nothing to encrypt": "curvezmq parsl.curvezmq",
+    'write the configuration down: Config(executors=[HighThroughputExecutor(label="htex")])': "parsl.configs",
 }
+ADVICE = {name: advice for advice, names in _INSTEAD.items() for name in names.split()}
 
 
 def _modules() -> dict[str, dict[str, str]]:

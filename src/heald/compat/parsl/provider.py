@@ -1,4 +1,4 @@
-"""Parsl's LocalProvider and launchers: on one machine they say how many blocks there are, and what prepares a worker."""
+"""LocalProvider and launchers: on one machine they say how many blocks there are, and what prepares a worker."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class LocalChannel:
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
 
-class ExecutionProvider(ABC):
+class ExecutionProvider:
     """Where the nodes of an executor come from."""
 
 
@@ -142,7 +142,8 @@ class LocalProvider(ExecutionProvider, RepresentationMixin):
         ran = subprocess.run(
             ["/bin/bash", "-c", f"{{ {self.worker_init}\n}} >&2; env -0"], capture_output=True, timeout=self.cmd_timeout
         )
-        if ran.returncode:
-            raise ScriptPathError(f"worker_init failed with status {ran.returncode}: {os.fsdecode(ran.stderr)[-2000:]}")
+        if ran.returncode or not ran.stdout:
+            how = f"failed with status {ran.returncode}" if ran.returncode else "ended the shell"
+            raise ScriptPathError(f"worker_init {how}: {os.fsdecode(ran.stderr)[-2000:]}")
         found = dict(os.fsdecode(one).partition("=")[::2] for one in ran.stdout.split(b"\0") if b"=" in one)
         return {name: value for name, value in found.items() if os.environ.get(name) != value}

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import update_wrapper
 from typing import IO, Any
 
@@ -37,6 +38,7 @@ class Timed:
         self.seconds = seconds
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The value, or AppTimeout."""
         from ctypes import c_ulong, py_object, pythonapi
 
         thread, guard = threading.get_ident(), threading.Lock()
@@ -72,6 +74,7 @@ class Bash:
         self.__name__: str = getattr(function, "__name__", "bash_app")
 
     def __call__(self, *args: Any, **kwargs: Any) -> int:
+        """Make the line and run it."""
         line = self._line(args, kwargs)
         with _stream("stdout", kwargs) as out, _stream("stderr", kwargs) as err:
             if err is not None:
@@ -106,8 +109,10 @@ class Bash:
             raise AppTimeout(f"App {self.__name__} exceeded walltime: {walltime} seconds") from None
         finally:
             if child.returncode is None:
-                with_group = walltime is not None
-                os.killpg(child.pid, signal.SIGKILL) if with_group else child.kill()
+                if walltime is None:
+                    child.kill()
+                else:
+                    os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
 
 
@@ -164,6 +169,7 @@ class Body:
         self.variables = variables
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call the function, with its variables and its output where it wants them."""
         specification = kwargs.get("parsl_resource_specification") or {}
         if specification or self.variables:
             os.environ.update({f"PARSL_{key.upper()}": str(value) for key, value in specification.items()})
@@ -178,6 +184,7 @@ class LiveBody(Body):
     """The same in a thread, which shares its variables and its output with all others."""
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call the function."""
         return self.function(*args, **kwargs)
 
 
@@ -201,34 +208,56 @@ def _redirected(name: str, descriptor: int, kwargs: Mapping[str, Any]) -> Iterat
 # -- workers -----------------------------------------------------------------------------------------------------------
 
 
-def begin(label: str, count: int, ranks: str, affinity: str, variables: dict[str, str], served: bool) -> None:
-    """What a worker does first: take a rank below `count`, bind itself to cores, and set its variables."""
-    if served:
-        install("parsl")
-    rank = _rank(ranks, count)
-    os.environ.update(variables)
-    os.environ.update(
-        PARSL_WORKER_RANK=str(rank), PARSL_WORKER_COUNT=str(count), PARSL_WORKER_POOL_ID=label, PARSL_WORKER_BLOCK_ID="0"
-    )
-    cores = share(affinity, sorted(os.sched_getaffinity(0)), rank, count)
-    if cores:
-        os.sched_setaffinity(0, cores)
-        text = ",".join(map(str, cores))
-        os.environ.update(OMP_NUM_THREADS=str(len(cores)), GOMP_CPU_AFFINITY=text)
-        os.environ["KMP_AFFINITY"] = f"explicit,proclist=[{text}]"
+@dataclass(frozen=True)
+class Desk:
+    """What waits for the workers of an executor: `take` is the first that each does.
 
+    `ranks`: a folder in which the file of each rank is locked by the worker that has it. `served`: `import parsl`
+    is heald's.
+    """
 
-def _rank(folder: str, count: int) -> int:
-    """The first rank that no living worker has: its file is locked until this process ends."""
-    for rank in range(count):
-        descriptor = os.open(f"{folder}/{rank}", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-        else:
-            return rank
-    return count - 1
+    label: str
+    count: int
+    ranks: str
+    affinity: str
+    accelerators: list[str]
+    variables: dict[str, str]
+    served: bool
+
+    def take(self) -> None:
+        """Take a rank, and the variables, cores and device that go with it."""
+        if self.served:
+            install("parsl")
+        rank = self._rank()
+        os.environ.update(
+            self.variables,
+            PARSL_WORKER_RANK=str(rank),
+            PARSL_WORKER_COUNT=str(self.count),
+            PARSL_WORKER_POOL_ID=self.label,
+            PARSL_WORKER_BLOCK_ID="0",
+        )
+        cores = share(self.affinity, sorted(os.sched_getaffinity(0)), rank, self.count)
+        if cores:
+            os.sched_setaffinity(0, cores)
+            text = ",".join(map(str, cores))
+            os.environ.update(OMP_NUM_THREADS=str(len(cores)), GOMP_CPU_AFFINITY=text)
+            os.environ["KMP_AFFINITY"] = f"explicit,proclist=[{text}]"
+        if self.accelerators:
+            device = self.accelerators[rank % len(self.accelerators)]
+            os.environ.update(CUDA_VISIBLE_DEVICES=device, ROCR_VISIBLE_DEVICES=device, ZE_AFFINITY_MASK=device)
+            os.environ["ZE_ENABLE_PCI_ID_DEVICE_ORDER"] = "1"
+
+    def _rank(self) -> int:
+        """The first rank that no living worker has: its file is locked until this process ends."""
+        for rank in range(self.count):
+            descriptor = os.open(f"{self.ranks}/{rank}", os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+            else:
+                return rank
+        return self.count - 1
 
 
 def share(affinity: str, cores: list[int], rank: int, count: int) -> list[int]:
@@ -242,7 +271,7 @@ def share(affinity: str, cores: list[int], rank: int, count: int) -> list[int]:
     Raises ValueError for what is none of these.
     """
     each = len(cores) // count
-    if affinity == "none":
+    if affinity == "none" or not count:
         return []
     if affinity == "block":
         return cores[each * rank : each * (rank + 1)]

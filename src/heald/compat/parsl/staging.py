@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import update_wrapper
+from pathlib import Path
 from typing import Any
 
 from heald.compat.parsl.error import ZipAuthorityError
@@ -51,6 +52,7 @@ class NoOpFileStaging(Staging, RepresentationMixin):
     """Files that are where they are named, for everybody."""
 
     def can_stage_in(self, file: File) -> bool:
+        """Whether it brings that file."""
         return file.scheme == "file"
 
     can_stage_out = can_stage_in
@@ -98,18 +100,22 @@ class _Fetching(Staging, RepresentationMixin):
     schemes: tuple[str, ...] = ()
 
     def can_stage_in(self, file: File) -> bool:
+        """Whether it brings that file."""
         return file.scheme in self.schemes
 
     def stage_in(self, dm: DataManager, executor: str, file: File, parent_fut: Future[Any] | None) -> Any:
+        """Say where the file will be, and bring it there when that is a task."""
         _place(dm, executor, file)
         return dm.task(_fetch_task, executor, file.url, outputs=[file], parent_fut=parent_fut)._outputs[0]
 
 
 class _FetchingInTask(_Fetching):
     def stage_in(self, dm: DataManager, executor: str, file: File, parent_fut: Future[Any] | None) -> Any:
+        """Say where the file will be, and bring it there when that is a task."""
         _place(dm, executor, file)
 
     def replace_task(self, dm: DataManager, executor: str, file: File, func: _Function) -> _Function | None:
+        """The function with the bringing before it."""
         return _Around(func, before=(file.url, file.filepath))
 
 
@@ -144,22 +150,27 @@ class RSyncStaging(Staging, RepresentationMixin):
         self.hostname = hostname
 
     def can_stage_in(self, file: File) -> bool:
+        """Whether it brings that file."""
         return file.scheme == "file"
 
     can_stage_out = can_stage_in
 
     def stage_in(self, dm: DataManager, executor: str, file: File, parent_fut: Future[Any] | None) -> Any:
+        """Say where the file will be, and bring it there when that is a task."""
         file.path = os.path.abspath(file.path)
         _place(dm, executor, file)
 
     def stage_out(self, dm: DataManager, executor: str, file: File, app_fu: Future[Any]) -> Any:
+        """Say where the file will be, and take it away when that is a task."""
         self.stage_in(dm, executor, file, app_fu)
 
     def replace_task(self, dm: DataManager, executor: str, file: File, func: _Function) -> _Function | None:
+        """The function with the bringing before it."""
         line = ["rsync", "--", f"{self.hostname}:{file.path}", file.filepath]
         return _Around(func, before=(line, file.filepath))
 
     def replace_task_stage_out(self, dm: DataManager, executor: str, file: File, func: _Function) -> _Function | None:
+        """The function with the taking away after it."""
         return _Around(func, after=["rsync", "--", file.filepath, f"{self.hostname}:{file.path}"])
 
 
@@ -167,6 +178,7 @@ class ZipFileStaging(Staging):
     """Members of zip files: `zip:/folder/file.zip/inner/name`."""
 
     def can_stage_in(self, file: File) -> bool:
+        """Whether it brings that file."""
         if file.scheme == "zip" and file.netloc:
             raise ZipAuthorityError(file)
         return file.scheme == "zip"
@@ -183,10 +195,12 @@ class ZipFileStaging(Staging):
         return archive, inner
 
     def stage_in(self, dm: DataManager, executor: str, file: File, parent_fut: Future[Any] | None) -> Any:
+        """Say where the file will be, and bring it there when that is a task."""
         names = self._split(dm, executor, file)
         return dm.task(_unzip, "_parsl_internal", *names, outputs=[file], parent_fut=parent_fut)._outputs[0]
 
     def stage_out(self, dm: DataManager, executor: str, file: File, app_fu: Future[Any]) -> Any:
+        """Say where the file will be, and take it away when that is a task."""
         names = self._split(dm, executor, file)
         return dm.task(_zip, "_parsl_internal", *names, inputs=[file], parent_fut=app_fu)
 
@@ -218,9 +232,8 @@ def _zip(archive: str, inner: str, *, inputs: list[File], **_: object) -> None:
 
 
 def _unzip(archive: str, inner: str, *, outputs: list[File], **_: object) -> None:
-    with _locked(archive), zipfile.ZipFile(archive) as file, file.open(inner) as source:
-        with open(outputs[0].filepath, "wb") as target:
-            shutil.copyfileobj(source, target)
+    with _locked(archive), zipfile.ZipFile(archive) as file:
+        Path(outputs[0].filepath).write_bytes(file.read(inner))
 
 
 default_staging: list[Staging] = [
