@@ -65,7 +65,7 @@ def still_works(session: heald.Session) -> bool:
 
 def test_a_command_that_does_not_exist(session: heald.Session, tmp_path: Path) -> None:
     for line in (["no-such-program", "x"], "no-such-program x", [str(tmp_path / "no such"), "x"]):
-        future = (run.submit(*line) if isinstance(line, list) else shell.submit(line))  # type: ignore[arg-type]
+        future = run.submit(*line) if isinstance(line, list) else shell.submit(line)  # type: ignore[arg-type]
         with pytest.raises(heald.CommandFailed, match=r"there is no command '.*no.such") as caught:
             future.result(10)
         assert caught.value.returncode == 127
@@ -99,7 +99,13 @@ def test_a_command_that_fails_shows_what_it_said(session: heald.Session) -> None
 
 @pytest.mark.parametrize(
     ("line", "status"),
-    [("exit 3", 3), ("false", 1), ("kill -9 $$", -9), ("kill -SEGV $$", -11), ("ulimit -v 100000; cat /dev/zero | tail", 1)],
+    [
+        ("exit 3", 3),
+        ("false", 1),
+        ("kill -9 $$", -9),
+        ("kill -SEGV $$", -11),
+        ("ulimit -v 100000; cat /dev/zero | tail", 1),
+    ],
 )
 def test_each_way_to_fail(line: str, status: int, session: heald.Session) -> None:
     with pytest.raises(heald.CommandFailed) as caught:
@@ -194,7 +200,7 @@ def test_the_whole_shell_is_there(session: heald.Session, tmp_path: Path) -> Non
 
 def test_standard_input_is_empty(session: heald.Session) -> None:
     assert run.submit("cat").result(10).text == ""
-    assert shell.submit("read x; echo \"<$x>\"").result(10).text == "<>\n"
+    assert shell.submit('read x; echo "<$x>"').result(10).text == "<>\n"
 
 
 def test_commands_find_signals_as_usual(session: heald.Session) -> None:
@@ -273,7 +279,8 @@ def test_long_commands_run_side_by_side(session: heald.Session, tmp_path: Path, 
     """Two that wait for each other end only when both run."""
     line = "touch {here}; until test -e {there}; do sleep 0.01; done"
     both = [
-        shell.submit(line.format(here=tmp_path / one, there=tmp_path / other)) for one, other in (("a", "b"), ("b", "a"))
+        shell.submit(line.format(here=tmp_path / one, there=tmp_path / other))
+        for one, other in (("a", "b"), ("b", "a"))
     ]
     assert [one.result(20).returncode for one in both] == [0, 0]
 

@@ -208,9 +208,7 @@ def test_memory_that_the_system_refuses(session: heald.Session) -> None:
 # -- the spawner -----------------------------------------------------------------------------------------------------
 
 
-def test_the_spawner_is_killed(
-    session: heald.Session, tmp_path: Path, survivors: Survivors, wait_until: Wait
-) -> None:
+def test_the_spawner_is_killed(session: heald.Session, tmp_path: Path, survivors: Survivors, wait_until: Wait) -> None:
     def hang_first(file: str) -> str:
         import os
         import time

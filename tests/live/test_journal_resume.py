@@ -148,7 +148,9 @@ def test_killed_at_any_moment_it_goes_on(scripts: Any, tmp_path: Path, chance: r
         before = effects(tmp_path)
         process = scripts.start(SCRIPT)
         enough = before.total() + chance.randrange(1, 30)
-        wait_until(lambda enough=enough, process=process: effects(tmp_path).total() >= enough or process.poll() is not None)
+        wait_until(
+            lambda enough=enough, process=process: effects(tmp_path).total() >= enough or process.poll() is not None
+        )
         time.sleep(chance.uniform(0, 0.03))  # waits for nothing: the moment after an effect would be always the same
         process.kill()
         process.communicate()
@@ -162,13 +164,17 @@ def test_killed_at_any_moment_it_goes_on(scripts: Any, tmp_path: Path, chance: r
 
 def test_what_was_done_is_not_done_again(scripts: Any, tmp_path: Path, chance: random.Random, wait_until: Wait) -> None:
     """By their names, which are unique: the effects of tasks that the journal has as done are there once for all."""
-    source = "import signal\n" + SCRIPT.replace("moody.submit(x) for x in range(3)", "number.submit(x + 200) for x in range(3)")
+    source = "import signal\n" + SCRIPT.replace(
+        "moody.submit(x) for x in range(3)", "number.submit(x + 200) for x in range(3)"
+    )
     source = source.replace("number.submit(77) for _ in range(3)", "number.submit(77 + x) for x in range(1000, 1003)")
     settled: Counter[str] = Counter()
     for _ in range(4):
         process = scripts.start(source)
         enough = effects(tmp_path).total() + chance.randrange(5, 25)
-        wait_until(lambda enough=enough, process=process: effects(tmp_path).total() >= enough or process.poll() is not None)
+        wait_until(
+            lambda enough=enough, process=process: effects(tmp_path).total() >= enough or process.poll() is not None
+        )
         process.kill()
         process.communicate()
         now = effects(tmp_path)
@@ -227,7 +233,9 @@ with heald.Session(journal="run.heald", memo=None) as session:
 def test_an_edited_script_runs_what_it_must(scripts: Any, tmp_path: Path) -> None:
     scripts.run(SCRIPT)
     before = effects(tmp_path)
-    edited = SCRIPT.replace("range(60)", "range(62)").replace("np.full(20_000, float(x))", "np.full(20_000, float(x) + 1)")
+    edited = SCRIPT.replace("range(60)", "range(62)").replace(
+        "np.full(20_000, float(x))", "np.full(20_000, float(x) + 1)"
+    )
     scripts.run(edited)
     more = effects(tmp_path) - before
     arrays = {f"array {x}": 1 for x in range(10)} | {f"total {x}": 1 for x in range(8)}
@@ -356,7 +364,9 @@ with heald.Session(journal="run.heald", memo=None) as session:
 
 # -- shared ----------------------------------------------------------------------------------------------------------
 
-HELD = SCRIPT.replace('print("result"', 'number.submit(1000).result(); print("held", flush=True); input(); print("result"')
+HELD = SCRIPT.replace(
+    'print("result"', 'number.submit(1000).result(); print("held", flush=True); input(); print("result"'
+)
 
 
 def test_two_runs_on_one_journal(scripts: Any, tmp_path: Path) -> None:
@@ -473,7 +483,9 @@ with heald.Session([heald.ProcessExecutor(workers=1)], journal="run.heald", memo
     past = history(tmp_path)
     assert Counter(record.state for record in past.records.values()) == {State.done: 5, State.failed: 2}
     assert past.closed is not None
-    assert all(record.usage is not None and record.usage.seconds >= 0 for record in past.records.values() if record.attempt)
+    assert all(
+        record.usage is not None and record.usage.seconds >= 0 for record in past.records.values() if record.attempt
+    )
 
 
 def test_reading_while_it_writes_never_fails(scripts: Any, tmp_path: Path) -> None:

@@ -120,7 +120,9 @@ def test_what_a_task_asked_for_is_gone_after_it(session: heald.Session) -> None:
     def seen() -> dict[str, str]:
         import os
 
-        return {key: value for key, value in os.environ.items() if "DEVICES" in key or "THREADS" in key or "MINE" in key}
+        return {
+            key: value for key, value in os.environ.items() if "DEVICES" in key or "THREADS" in key or "MINE" in key
+        }
 
     plain = heald.task(seen)
     before = plain.submit().result(10)
@@ -193,7 +195,9 @@ def test_children_that_a_task_left_are_ended(
     wait_until(lambda: len(survivors()) == 2)  # the spawner and the worker
 
 
-def test_a_fork_that_comes_back_is_no_second_result(session: heald.Session, survivors: Survivors, wait_until: Wait) -> None:
+def test_a_fork_that_comes_back_is_no_second_result(
+    session: heald.Session, survivors: Survivors, wait_until: Wait
+) -> None:
     def split(size: int) -> tuple[Any, Any]:
         import os
 
@@ -364,7 +368,6 @@ def test_a_flood_of_output_goes_to_the_disk_only(session: heald.Session) -> None
 
     def flood(fail: bool) -> None:
         import os
-
         import resource
 
         line = b"x" * 99 + b"\n"

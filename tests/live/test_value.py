@@ -44,7 +44,9 @@ def test_a_function_that_cannot_travel(session: heald.Session) -> None:
 
 
 def test_an_argument_that_cannot_travel(session: heald.Session) -> None:
-    with pytest.raises(heald.NotPicklable, match=r"argument 2 of max cannot be pickled: its part \['x'\]\[1\] \(a .*lock"):
+    with pytest.raises(
+        heald.NotPicklable, match=r"argument 2 of max cannot be pickled: its part \['x'\]\[1\] \(a .*lock"
+    ):
         session.submit(max, 1, {"x": [0, threading.Lock()]})
     with pytest.raises(heald.NotPicklable, match=r"argument where of triple cannot be pickled"):
         session.submit(triple, where=(x for x in "generator"))  # type: ignore[call-arg]
@@ -57,11 +59,11 @@ def test_a_result_that_cannot_travel(session: heald.Session) -> None:
 
         return {"a": 1, "b": [threading.Lock()]}
 
-    with pytest.raises(heald.ResultError, match=r"the value that lock returned cannot be pickled: its part \['b'\]\[0\]"):
+    with pytest.raises(
+        heald.ResultError, match=r"the value that lock returned cannot be pickled: its part \['b'\]\[0\]"
+    ):
         session.submit(lock).result(10)
     assert still_works(session)
-
-
 
 
 def test_a_result_that_cannot_be_loaded_fails_its_future_only(session: heald.Session) -> None:
@@ -190,7 +192,9 @@ def test_deep_nesting(session: heald.Session) -> None:
     assert session.submit(same, nest(200)).result(10) == nest(200)
     with pytest.raises(heald.NotPicklable, match=r"argument 1 of same cannot be pickled: it is nested too deeply"):
         session.submit(same, nest(100_000))
-    with pytest.raises(heald.ResultError, match=r"the value that nest returned cannot be pickled: it is nested too deeply"):
+    with pytest.raises(
+        heald.ResultError, match=r"the value that nest returned cannot be pickled: it is nested too deeply"
+    ):
         session.submit(nest, 100_000).result(10)
     assert still_works(session)
 

@@ -50,6 +50,10 @@ NOT_AT_IMPORT = {"asyncio", "cloudpickle", "msgspec", "rich", "typer"}
 
 # Broad excepts that do not raise again: around user code, around a plug-in, at a loop's top. How many, and which.
 BROAD: dict[str, tuple[int, str]] = {
+    "compat/parsl/error.py": (1, "wrap_error: whatever the user's function raises is its value"),
+    "compat/parsl/kernel.py": (6, "users' resolvers, executors, memoizers and retry handlers; its thread's loop"),
+    "compat/parsl/memo.py": (1, "unpickling a checkpoint runs users' classes; raised again as BadCheckpoint"),
+    "compat/parsl/tool.py": (1, "the user's function in a timer's loop"),
     "data/digest.py": (1, "the user's own methods for pickling"),
     "data/payload.py": (4, "pickling runs users' methods, which may raise anything"),
     "data/transfer.py": (3, "fsspec's protocols are plug-ins; the thread of a transfer; tidying up after an error"),

@@ -63,14 +63,17 @@ def main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Look at what heald runs, from any terminal, also while it runs.
+    """Run functions, commands and MPI programs as tasks; look at them from any terminal, also while they run.
 
-    Tasks are run from Python: functions decorated with @heald.task, @heald.command or @heald.join. A session that is
-    given a journal keeps a run: heald.Session(journal="run.heald"). These commands read it. They take the newest run
-    in this folder, or the one named with --run.
+    Tasks come from Python (functions decorated with @heald.task, @heald.command or @heald.join) or from a command
+    line over inputs, as with GNU Parallel. A run with a journal can be killed and goes on when it is started again:
+    heald run SCRIPT keeps one, as does heald.Session(journal="run.heald"). The commands that look take the newest
+    run in this folder, or the one named.
 
     \b
     To begin with:
+      heald run study.py            run a script, and keep what it did in study.heald
+      heald run gzip ::: *.log      run a command for each file, on all cores
       heald run show                how the newest run goes: counts, failures, slowest tasks
       heald task ls state=failed    the tasks that failed, and of what
       heald task log -f 7           what task 7 prints, while it runs

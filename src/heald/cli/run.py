@@ -1,16 +1,25 @@
-"""`heald run`: the runs that there are, and how each went."""
+"""`heald run`: runs something (see `cli.launch`), and shows the runs that there are and how each went."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from heald.cli.option import Json, Limit, Yes
 from heald.cli.screen import confirmed, say, say_table, some, width
+from heald.cli.script import script
+from heald.cli.trace import trace
 
-app = typer.Typer(help="Look at runs: which there are, and how each went.", no_args_is_help=True)
+app = typer.Typer(
+    help="Run a script, a command over inputs or a trace; look at runs.",
+    no_args_is_help=True,
+    epilog="heald run SCRIPT.py [ARGS]    heald run 'COMMAND {}' ::: INPUTS    heald run --trace FILE",
+)
+app.command("script", context_settings={"allow_interspersed_args": False})(script)
+app.command("trace")(trace)
 
 _COLOURS = {"running": "blue", "killed": "yellow", "damaged": "red"}
 
@@ -80,8 +89,36 @@ def show(
     from heald.cli.table import document
     from heald.flow.run import find_run
 
-    found = summary(find_run(run))
-    say(document(found) if json else "\n".join(lines(found, width())))
+    looked = find_run(run)
+    found = summary(looked)
+    if json:
+        say(document(found))
+        return
+    from heald.report.gantt import gantt_text
+
+    say("\n".join(lines(found, width())))
+    say(gantt_text(looked.history(), width() or 100))
+
+
+@app.command("report")
+def report(
+    run: Annotated[
+        str | None, typer.Argument(metavar="RUN", envvar="HEALD_RUN", help="Folder of the run, or its name in `ls`.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The page; by default report.html in the run.")
+    ] = None,
+) -> None:
+    """Write one HTML page of a run: summary, Gantt chart, graph, slowest tasks, failures with logs, utilisation.
+
+    \b
+    heald run report run.heald -o run.html
+    """
+    from heald.flow.run import find_run
+    from heald.report.page import write_report
+
+    looked = find_run(run)
+    say(str(write_report(looked.history(), looked.path, output or looked.path / "report.html")))
 
 
 @app.command("prune")

@@ -52,6 +52,12 @@ def installed(tool: str) -> bool:
     return any(isinstance(finder, _Finder) and finder.tool == tool for finder in sys.meta_path)
 
 
+def served(tool: str, module: str) -> ModuleType:
+    """A module of that tool, served by heald: what one in a task's function becomes in a worker."""
+    install(tool)
+    return import_module(module)
+
+
 class _Finder(MetaPathFinder, Loader):
     """Finds the modules of a tool, and makes each a view on the modules that serve its names."""
 
@@ -63,7 +69,7 @@ class _Finder(MetaPathFinder, Loader):
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if name.partition(".")[0] != self.tool:
             return None
-        if name in self.modules or any(known.startswith(name + ".") for known in self.modules):
+        if name in self.modules:
             return ModuleSpec(name, self, is_package=True)
         parent = sys.modules.get(name.rpartition(".")[0])
         if parent is not None and parent.__path__:
@@ -102,6 +108,9 @@ class _View(ModuleType):
 
     def __dir__(self) -> list[str]:
         return self.__all__
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return served, (self._finder.tool, self.__name__)
 
 
 def _stand_in(tool: str, name: str, advice: str) -> type:

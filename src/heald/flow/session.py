@@ -10,13 +10,15 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, overload
 
 from heald.core.errors import ConfigurationError, NotPicklable, UsageError
+from heald.core.retry import Retry
 from heald.core.task import JOIN, Payload, Task
 from heald.data.payload import pack_call
 from heald.flow.current import sessions
 from heald.flow.map import FutureMap
+from heald.flow.option import settings
 from heald.flow.task import Function, plain
 from heald.run.engine import Engine
 from heald.run.executor import Executor
@@ -39,8 +41,8 @@ class Session:
     `journal`: a folder that keeps the run; started again on it, a script goes on where it was, however it ended.
     `sync`: when the journal is forced to the disk: "batch" (many times a second), "each" (before any result is
     seen) or "none". `memo`: True for the user's memo, a path for one of your own, False or None for none.
-    `progress`: show a progress bar; by default when the run takes long and standard error is a terminal. `limit`:
-    tasks that may be open before `submit` waits.
+    `progress`: show a progress bar; by default when the run takes long and standard error is a terminal. `retries`:
+    for tasks that name none of their own. `limit`: tasks that may be open before `submit` waits.
 
     A session can be printed as the code that makes it, opened many times one after another, and used with `with`,
     with `async with`, or by `start` and `close`.
@@ -58,6 +60,7 @@ class Session:
         sync: str = "batch",
         memo: bool | str | os.PathLike[str] | None = True,
         progress: bool | None = None,
+        retries: int | Retry = 0,
         limit: int = 1_000_000,
     ) -> None:
         if isinstance(executors, Executor):
@@ -72,6 +75,8 @@ class Session:
         self.sync = sync
         self.memo = memo if memo is None or isinstance(memo, bool) else os.fspath(memo)
         self.progress = progress
+        self.retries = retries
+        self._retry = settings({"retries": retries}).retry
         self.limit = limit
         self._engine: Engine | None = None
         self._folder: Folder | None = None
@@ -83,8 +88,8 @@ class Session:
 
     def __repr__(self) -> str:
         shown = {"executors": list(self.executors)}
-        plain_ones = {"journal": None, "sync": "batch", "memo": True, "progress": None, "limit": 1_000_000}
-        shown.update({name: getattr(self, name) for name, usual in plain_ones.items() if getattr(self, name) != usual})
+        usual = {"journal": None, "sync": "batch", "memo": True, "progress": None, "retries": 0, "limit": 1_000_000}
+        shown.update({name: getattr(self, name) for name, value in usual.items() if getattr(self, name) != value})
         return f"heald.Session({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     # -- opening and closing -----------------------------------------------------------------------------------------
@@ -186,8 +191,14 @@ class Session:
 
     # -- tasks -------------------------------------------------------------------------------------------------------
 
-    def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Make a call a task of this session; any function will do."""
+    @overload
+    def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]: ...
+
+    @overload
+    def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]: ...
+
+    def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Make a call a task of this session; any function will do, and futures may stand for its arguments."""
         return self.call(plain(function), args, kwargs)
 
     def map(self, function: Callable[..., T], *iterables: Iterable[Any], window: int = 10_000) -> FutureMap[T]:
@@ -202,7 +213,7 @@ class Session:
             raise UsageError("the session is closed", hint="submit inside `with session:`, or call session.start()")
         live = self._is_live(function)
         coded = self._recorder is not None or (function.settings.memo and engine.memoiser is not None)
-        shipped = function.shipped(coded=coded, travels=not live and function.kind != JOIN)
+        shipped = function.shipped(coded=coded, travels=not live and function.kind != JOIN, retry=self._retry)
         if shipped.digest not in engine.functions:
             self._define(engine, function, shipped)
         if live:

@@ -14,6 +14,7 @@ from types import FunctionType
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
 from heald.core.errors import NotPicklable, UsageError
+from heald.core.retry import ONCE, Retry
 from heald.core.task import COMMAND, FUNCTION, JOIN, Work
 from heald.flow.current import current_session
 from heald.flow.map import FutureMap
@@ -58,7 +59,7 @@ class Function(Generic[P, T]):
         self.name = chosen.name or getattr(function, "__name__", type(function).__name__)
         functools.update_wrapper(self, function, updated=())
         self._serial = next(_serials).to_bytes(16, "little")  # an id() would come again, for another function
-        self._shipped: dict[tuple[bool, bool], Shipped] = {}
+        self._shipped: dict[tuple[bool, bool, Retry], Shipped] = {}
         self._seen: list[tuple[Callable[[], Any], Any]] = []  # how to read its variables, and what was read
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -92,13 +93,14 @@ class Function(Generic[P, T]):
 
     # -- how it travels ----------------------------------------------------------------------------------------------
 
-    def shipped(self, *, coded: bool, travels: bool) -> Shipped:
+    def shipped(self, *, coded: bool, travels: bool, retry: Retry = ONCE) -> Shipped:
         """Its Work and pickled function.
 
-        `coded`: the digest of its code is wanted. `travels`: it runs in another process. A function sent by value is
+        `coded`: the digest of its code is wanted. `travels`: it runs in another process. `retry`: when it has none of
+        its own. A function sent by value is
         pickled again when a variable that it reads was bound to something else since, as in a notebook.
         """
-        known = self._shipped.get((coded, travels))
+        known = self._shipped.get((coded, travels, retry))
         if known is not None and (not self._seen or all(read() is value for read, value in self._seen)):
             return known
         pickled = self._pickled() if travels else b""
@@ -114,7 +116,7 @@ class Function(Generic[P, T]):
             name,
             code,
             chosen.resources,
-            chosen.retry,
+            retry if chosen.retry == ONCE else chosen.retry,
             chosen.environment,
             chosen.executor,
             chosen.priority,
@@ -122,7 +124,7 @@ class Function(Generic[P, T]):
             chosen.memo,
         )
         self._shipped.clear()
-        made = self._shipped[coded, travels] = Shipped(work, pickled)
+        made = self._shipped[coded, travels, retry] = Shipped(work, pickled)
         return made
 
     def _pickled(self) -> bytes:

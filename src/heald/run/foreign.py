@@ -52,7 +52,10 @@ def adopted(value: Any, host: Any) -> Any:
             known[future] = _adopt(future, host)
         return known[future]
 
-    return replaced(value, adopt)
+    try:
+        return replaced(value, adopt)
+    except RecursionError:  # nested too deeply to be looked into, or to travel
+        return value
 
 
 def _adopt(foreign: concurrent.futures.Future[Any], host: Any) -> Future[Any]:

@@ -34,3 +34,11 @@ def test_tail_of_what_is_no_text(tmp_path: Path) -> None:
     assert log.tail(file)
     assert log.tail(tmp_path / "missing") == ""
     assert log.tail(tmp_path) == ""
+
+
+def test_current_is_the_workers_own_file(tmp_path: Path) -> None:
+    assert log.current(tmp_path, "worker-3", "out") is None
+    (tmp_path / "worker-3.out").touch()
+    assert log.current(tmp_path, "worker-3", "out") is None
+    (tmp_path / "worker-3.out").write_text("so far")
+    assert log.current(tmp_path, "worker-3", "out") == tmp_path / "worker-3.out"

@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from datetime import datetime
 from typing import Any
 
-from heald.compat.parsl.error import ConfigurationError
+from heald.compat.parsl.error import BadStdStreamFile, ConfigurationError
 from heald.compat.parsl.file import File
 from heald.compat.parsl.remote import get_std_fname_mode
 from heald.compat.parsl.representation import RepresentationMixin, retired
@@ -238,7 +238,7 @@ def _stream_name(name: str, given: Any) -> str:
         return given.url
     try:
         return get_std_fname_mode(name, given)[0]
-    except Exception:
+    except BadStdStreamFile:
         return ""
 
 

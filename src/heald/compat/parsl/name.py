@@ -153,6 +153,9 @@ def _modules() -> dict[str, dict[str, str]]:
     for home, names in _ROOT.items():
         found["parsl"].update(dict.fromkeys(names.split(), f"{_HERE}.{home}"))
     found["parsl"]["__version__"] = f"{_HERE}.tool"
+    for module in list(found):
+        while module := module.rpartition(".")[0]:
+            found.setdefault(module, {})
     return found
 
 

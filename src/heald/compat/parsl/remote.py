@@ -150,7 +150,7 @@ def _stream(name: str, kwargs: Mapping[str, Any]) -> Iterator[IO[str] | None]:
         if os.path.dirname(path):
             os.makedirs(os.path.dirname(path), exist_ok=True)
         stream = open(path, mode)  # noqa: SIM115 (closed below)
-    except Exception as raised:
+    except (OSError, TypeError, ValueError) as raised:
         raise BadStdStreamFile(path) from raised
     with stream:
         yield stream

@@ -1,0 +1,48 @@
+"""What `heald run` is asked to run: a look at runs, a script, a recorded trace, or a command over inputs.
+
+Light on purpose: a command over inputs (`cli.parallel`) starts without anything of the other commands.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+_COMMANDS = {"ls", "show", "report", "prune", "script", "trace", "--help", "-h"}
+_VALUES = {"--journal", "--workers", "--executor", "--retries"}  # options of scripts that take a word
+_FLAGS = {"--progress", "--quiet", "--compat"}
+
+
+def routed(words: Sequence[str]) -> tuple[bool, list[str]]:
+    """Whether the words after `heald` are a command over inputs, and the words for whoever understands them.
+
+    `heald run study.py` becomes `heald run script study.py`, and `heald run --trace FILE` `heald run trace FILE`.
+
+    >>> routed(["run", "echo {}", ":::", "a"])
+    (True, ['echo {}', ':::', 'a'])
+    >>> routed(["run", "--trace", "montage.json"])
+    (False, ['run', 'trace', 'montage.json'])
+    """
+    if len(words) < 2 or words[0] != "run" or words[1] in _COMMANDS:
+        return False, list(words)
+    asked = list(words[1:])
+    if "--trace" in asked:
+        asked.remove("--trace")
+        return False, ["run", "trace", *asked]
+    if _names_script(asked):
+        return False, ["run", "script", *asked]
+    return True, asked
+
+
+def _names_script(asked: Sequence[str]) -> bool:
+    """The first word that is no option of scripts is a Python file, and no inputs follow it."""
+    place = 0
+    while place < len(asked):
+        word = asked[place]
+        if word in _VALUES:
+            place += 2
+        elif word in _FLAGS or word.split("=", 1)[0] in _VALUES:
+            place += 1
+        else:
+            return word.endswith(".py") and os.path.exists(word) and not any(one.startswith(":::") for one in asked)
+    return False

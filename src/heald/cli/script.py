@@ -1,0 +1,96 @@
+"""`heald run SCRIPT [ARGS]`: a Python script, with a session and a journal of its own around it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import runpy
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from heald.cli.screen import say, width
+
+
+def script(
+    file: Annotated[Path, typer.Argument(metavar="SCRIPT", help="The Python file to run.")],
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="ARGS", help="What it finds in sys.argv.")] = None,
+    journal: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Keeps the run; by default the script's name with .heald.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, metavar="N", help="Cores to use; by default all.")] = None,
+    executor: Annotated[str, typer.Option(help="process or thread.")] = "process",
+    retries: Annotated[int, typer.Option(min=0, metavar="N", help="For tasks that name no number of their own.")] = 0,
+    progress: Annotated[
+        bool | None, typer.Option("--progress/--quiet", help="Show a progress bar, or nothing.")
+    ] = None,
+    compat: Annotated[bool, typer.Option("--compat", help="Serve `import parsl` with heald.")] = False,
+) -> None:
+    """Run a Python script with a session around it; its tasks are kept in a journal.
+
+    Killed and run again, it goes on where it was. Ctrl-C once lets running tasks end; twice stops them.
+
+    \b
+    heald run study.py
+    heald run --workers 4 --retries 2 study.py --steps 1000
+    """
+    from heald.flow.session import Session
+    from heald.run.process import ProcessExecutor
+    from heald.run.thread import ThreadExecutor
+
+    if compat:
+        importlib.import_module("heald.compat").install("parsl")  # a floor above: only asked for by name
+    makers: dict[str, Any] = {"process": ProcessExecutor, "thread": ThreadExecutor}
+    if executor not in makers:
+        raise typer.BadParameter("must be process or thread", param_hint="--executor")
+    chosen = makers[executor](workers) if workers is not None else makers[executor]()
+    folder = journal or file.with_suffix(".heald")
+    session = Session([chosen], journal=folder, retries=retries, progress=progress)
+    status = _within(session, file, arguments or [])
+    if progress is not False:
+        _summarise(folder)
+    raise typer.Exit(status)
+
+
+def _within(session: Any, file: Path, arguments: list[str]) -> int:
+    """Run the script inside the session, and let the session end as the script did."""
+    session.start()
+    status = 0
+    try:
+        status = _exit_status(file, arguments)
+        session.close()
+    except KeyboardInterrupt:
+        typer.echo("\nheald: running tasks are let to end, others are not begun; Ctrl-C again stops them", err=True)
+        session.cancel_waiting()
+        status = 130
+        try:
+            session.close()
+        except KeyboardInterrupt:
+            session.close(cancel=True)
+    except BaseException:
+        session.close(cancel=True)
+        raise
+    return status
+
+
+def _exit_status(file: Path, arguments: list[str]) -> int:
+    sys.argv = [str(file), *arguments]
+    sys.path[0] = str(file.parent.absolute())
+    try:
+        runpy.run_path(str(file), run_name="__main__")
+    except SystemExit as left:
+        if isinstance(left.code, str):
+            typer.echo(left.code, err=True)
+        return left.code if isinstance(left.code, int) else int(left.code is not None)
+    return 0
+
+
+def _summarise(folder: str | os.PathLike[str]) -> None:
+    from heald.cli.summary import lines, summary
+    from heald.flow.run import Run
+
+    shown = lines(summary(Run(folder)), width())
+    end = shown.index("") if "" in shown else len(shown)
+    say("\n".join(["", *shown[:end], f"more: heald run show {folder}"]), error=True)

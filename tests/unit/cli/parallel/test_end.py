@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import signal
+from concurrent.futures import CancelledError
+from pathlib import Path
+
+import pytest
+
+import heald
+from heald.cli.parallel.end import end_of
+
+
+class Over:
+    """A future that is over."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def result(self) -> object:
+        if isinstance(self.value, BaseException):
+            raise self.value
+        return self.value
+
+
+def test_ends() -> None:
+    done = end_of(Over(heald.Completed(3, Path("out"), None, 0.5, 12.0)), 1.0)
+    assert (done.status, done.signal, done.code, done.started, done.seconds) == (3, 0, 3, 12.0, 0.5)
+    killed = end_of(Over(heald.Completed(-9, None, None, 0.5, 12.0)), 1.0)
+    assert (killed.status, killed.signal, killed.code) == (0, 9, 137)
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (heald.WalltimeExceeded("too long", stdout="o"), (-1, signal.SIGTERM, False)),
+        (heald.WorkerLost("gone"), (1, 0, False)),
+        (CancelledError(), (-1, signal.SIGTERM, True)),
+    ],
+)
+def test_bad_ends(raised: BaseException, expected: tuple[int, int, bool]) -> None:
+    end = end_of(Over(raised), 1.0)
+    assert (end.status, end.signal, end.dropped) == expected
+    assert end.code
+    assert end.dropped or end.message
+
+
+def test_a_command_that_cannot_be_started() -> None:
+    raised = heald.CommandFailed("there is no command 'x'")
+    raised.returncode = 127
+    assert end_of(Over(raised), 1.0).code == 127

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from heald.cli.parallel import main
+
+START = [sys.executable, "-c", "import sys; from heald.cli.parallel import main; sys.exit(main(sys.argv[1:]))"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PARALLEL_SHELL", "/bin/sh")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+
+def test_output_status_and_nothing_left(capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> None:
+    assert main(["-k", "echo {}; echo $PARALLEL_SEQ >&2; exit {}", ":::", "0", "2", "3"]) == 2
+    assert capfdbinary.readouterr() == (b"0\n2\n3\n", b"1\n2\n3\n")
+    assert list(tmp_path.iterdir()) == []
+    kept = Path(os.environ["XDG_STATE_HOME"]).rglob("*.out")
+    assert list(kept) == []
+
+
+def test_any_bytes(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    values = ["\udcff\udcfe", "$(id)", "a\nb", "'", '"', "\\", "-n", ""]
+    assert main(["-k", "printf '<%s>'", ":::", *values]) == 0
+    assert capfdbinary.readouterr().out == b"".join(b"<" + os.fsencode(value) + b">" for value in values)
+
+
+def test_a_job_finds_nothing_on_standard_input(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert main(["cat; echo end", ":::", "a"]) == 0
+    assert capfdbinary.readouterr().out == b"end\n"
+
+
+def test_pipe_with_more_tries(capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("1\n2\n3\n")
+    again = "cat; test -e tried{#} || { touch tried{#}; exit 1; }"
+    assert main(["-k", "--retries", "2", "--pipe", "-N2", "-a", "in", again]) == 0
+    assert capfdbinary.readouterr().out == b"1\n2\n3\n"
+
+
+def test_a_job_that_takes_too_long(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert main(["--joblog", "log", "--timeout", "0.3", "echo begun; sleep 60", ":::", "a"]) == 1
+    printed = capfdbinary.readouterr()
+    assert printed.out == b"begun\n"
+    assert b"walltime of 0.3 s" in printed.err
+    assert Path("log").read_text().splitlines()[1].split("\t")[6:8] == ["-1", "15"]
+
+
+def test_a_job_that_takes_too_long_beside_the_others(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    line = ["-j2", "-k", "--timeout", "300%", "echo a{}; sleep {}; echo b{}", ":::", "0.1", "0.1", "0.1", "60"]
+    assert main(line) == 1
+    printed = capfdbinary.readouterr()
+    assert printed.out == b"a0.1\nb0.1\n" * 3 + b"a60\n"
+    assert b"job 4 was stopped after 300% of the median time" in printed.err
+
+
+def test_halt_now_ends_what_runs(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    line = "test {} = wait && sleep 60; while test ! -e go; do sleep 0.01; done; exit 5"
+    Path("go").touch()
+    assert main(["-j2", "--halt", "now,fail=1", line, ":::", "wait", "fail", "never"]) == 5
+    assert b"--halt now,fail=1: no more jobs are started" in capfdbinary.readouterr().err
+
+
+def test_slots_are_used_again(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert main(["-j1", "echo {%} $PARALLEL_JOBSLOT", ":::", "a", "b"]) == 0
+    assert capfdbinary.readouterr().out == b"1 1\n1 1\n"
+
+
+def test_lines_at_once_and_unbuffered(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert main(["-j1", "--lb", "--tag", "echo 1; printf 2", ":::", "a"]) == 0
+    assert capfdbinary.readouterr().out == b"a\t1\na\t2"
+
+
+def test_files(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--files", "echo", ":::", "a"]) == 0
+    assert Path(capsys.readouterr().out.strip()).read_text() == "a\n"
+
+
+def test_another_folder(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    (tmp_path / "there").mkdir()
+    assert main(["--workdir", "there", "pwd", ":::", "-P"]) == 0
+    assert capfdbinary.readouterr().out == os.fsencode(tmp_path / "there") + b"\n"
+
+
+def test_a_full_disk_loses_nothing(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    folder = Path("out/1/a")
+    folder.mkdir(parents=True)
+    (folder / "stdout").symlink_to("/dev/full")
+    assert main(["-j1", "--results", "out", "--delay", "0.01", "echo", ":::", "a", "b"]) == 255
+    printed = capfdbinary.readouterr()
+    assert printed.out == b"a\n"
+    assert b"No space left on device" in printed.err
+    assert b"--resume" in printed.err
+    assert main(["--results", "out", "--resume", "echo", ":::", "b"]) == 0
+    assert Path("out/1/b/stdout").read_text() == "b\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--nosuch"], "there is no option --nosuch"),
+        (["--resume", "echo", ":::", "a"], "--resume needs the log"),
+        (["--retry-failed"], "need the log"),
+        (["echo {= 1 =}", ":::", "a"], "Perl"),
+        (["echo", "::::", "absent"], "absent cannot be read"),
+    ],
+)
+def test_mistakes(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 255
+    assert message in capsys.readouterr().err
+
+
+def test_things_that_run_nothing(capsys: pytest.CaptureFixture[str], capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert main(["--joblog", "log", "echo", ":::"]) == 0
+    assert Path("log").read_text().count("\n") == 1
+    assert main(["--dry-run", "echo", ":::", "a b"]) == 0
+    assert main(["--shellquote", ":::", "a b"]) == 0
+    assert capfdbinary.readouterr().out == b"echo 'a b'\n'a b'\n"
+
+
+def test_a_kill_stops_what_is_not_begun_and_resume_does_it(wait_until: Callable[..., None], tmp_path: Path) -> None:
+    line = ["-j1", "--joblog", "log", "touch began-{}; while test ! -e go; do sleep 0.02; done; echo {}"]
+    words = [*START, *line, ":::", "a", "b", "c"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        wait_until(lambda: (tmp_path / "began-a").exists())
+        run.send_signal(signal.SIGTERM)
+        assert run.stderr is not None
+        assert b"no more jobs are started" in run.stderr.readline()
+        (tmp_path / "go").touch()
+        assert run.communicate()[0] == b"a\n"
+    assert run.returncode == 255
+    again = subprocess.run([*START, "--resume", *line, ":::", "a", "b", "c"], capture_output=True)
+    assert (again.returncode, again.stdout) == (0, b"b\nc\n")
+
+
+def test_nobody_reads_on() -> None:
+    run = subprocess.Popen([*START, "seq 100000; : ", ":::", *"abcdef"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert run.stdout is not None
+    run.stdout.readline()
+    run.stdout.close()
+    assert run.stderr is not None
+    assert run.stderr.read() == b""
+    run.stderr.close()
+    assert run.wait() == 255
