@@ -7,7 +7,7 @@ as imports for type checkers, as text for the interpreter. A test holds the two 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from heald.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from heald.core.environment import Environment as Environment

@@ -1,4 +1,4 @@
-"""What the live tests share: a session of two workers, scripts in processes of their own, and a check that both left nothing."""
+"""What the live tests share: a session, scripts in processes of their own, and a check that both left nothing."""
 
 from __future__ import annotations
 
@@ -88,6 +88,6 @@ def scripts(tmp_path: Path, survivors: Survivors) -> Iterator[Scripts]:
 
 def _has(process: psutil.Process, mark: str) -> bool:
     try:
-        return process.environ().get(_MARK) == mark and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.environ().get(_MARK) == mark and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:  # it has ended, or it is another user's
         return False

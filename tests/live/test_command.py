@@ -65,7 +65,7 @@ def still_works(session: heald.Session) -> bool:
 
 def test_a_command_that_does_not_exist(session: heald.Session, tmp_path: Path) -> None:
     for line in (["no-such-program", "x"], "no-such-program x", [str(tmp_path / "no such"), "x"]):
-        future = run.submit(*line) if isinstance(line, list) else shell.submit(line)  # type: ignore[arg-type]
+        future = run.submit(*line) if isinstance(line, list) else shell.submit(line)
         with pytest.raises(heald.CommandFailed, match=r"there is no command '.*no.such") as caught:
             future.result(10)
         assert caught.value.returncode == 127
@@ -290,16 +290,16 @@ def test_long_commands_run_side_by_side(session: heald.Session, tmp_path: Path, 
 
 @pytest.mark.skipif(not shutil.which("mpiexec"), reason="no mpiexec on PATH: pip install mpich")
 def test_a_program_of_two_ranks(session: heald.Session, tmp_path: Path) -> None:
-    @heald.command(ranks=2)
+    @heald.command(ranks=2, directory=tmp_path)
     def ranks() -> list[str]:
-        return [sys.executable, "-c", "import os; print('rank', os.environ['PMI_RANK'], os.environ['PMI_SIZE'])"]
+        return [sys.executable, "-c", "import os; open('rank ' + os.environ['PMI_RANK'], 'x')"]
 
-    @heald.command(ranks=2)
+    @heald.command(ranks=2, directory=tmp_path)
     def place() -> str:
-        return "echo before; $HEALD_MPI_PREFIX sh -c 'echo rank $PMI_RANK'"
+        return "touch before; $HEALD_MPI_PREFIX sh -c 'touch \"$PMI_RANK of $PMI_SIZE\"'"
 
-    assert sorted(ranks.submit().result(60).text.split("\n")) == ["", "rank 0 2", "rank 1 2"]
-    assert sorted(place.submit().result(60).text.split("\n")) == ["", "before", "rank 0", "rank 1"]
+    assert [one.result(60).returncode for one in (ranks.submit(), place.submit())] == [0, 0]
+    assert sorted(os.listdir(tmp_path)) == ["0 of 2", "1 of 2", "before", "rank 0", "rank 1"]
 
 
 @pytest.mark.skipif(not shutil.which("mpiexec"), reason="no mpiexec on PATH: pip install mpich")
@@ -328,4 +328,39 @@ def test_walltime_ends_every_rank(session: heald.Session, survivors: Any, wait_u
 def test_more_ranks_than_cores_is_said_at_once(session: heald.Session) -> None:
     with pytest.raises(heald.UsageError, match="can never run"):
         run.options(ranks=64).submit("true").result(10)
+    assert still_works(session)
+
+
+# -- what one call says of itself ------------------------------------------------------------------------------------
+
+
+@heald.command
+def line(words: Any, **options: Any) -> heald.CommandLine:
+    return heald.CommandLine(words, **options)
+
+
+def test_a_command_line_with_its_own_files_and_variables(session: heald.Session, tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b"one\ntwo\n")
+    out = tmp_path / "out"
+    done = line.submit("cat; echo $WORD", variables={"WORD": "\udcff"}, stdin=tmp_path / "in", stdout=out).result(30)
+    assert out.read_bytes() == b"one\ntwo\n\xff\n"
+    assert (done.stdout, done.stderr, done.returncode) == (out, None, 0)
+    assert line.submit("cat; echo over").result(30).text == "over\n"
+
+
+def test_a_status_that_is_no_error(session: heald.Session) -> None:
+    assert line.submit("exit 3", check=False).result(30).returncode == 3
+    assert line.submit("kill -9 $$", check=False).result(30).returncode == -9
+    with pytest.raises(heald.CommandFailed):
+        line.submit("exit 3").result(30)
+
+
+def test_a_walltime_is_an_error_in_any_case(session: heald.Session) -> None:
+    with pytest.raises(heald.WalltimeExceeded):
+        line.options(walltime=0.5).submit("sleep 1000", check=False).result(30)
+
+
+def test_a_file_that_cannot_be_opened_is_named(session: heald.Session, tmp_path: Path) -> None:
+    with pytest.raises(heald.CommandFailed, match=r"absent: No such file"):
+        line.submit("cat", stdin=tmp_path / "absent").result(30)
     assert still_works(session)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -79,9 +78,11 @@ def test_a_killed_worker_costs_its_task_one_more_attempt(
         import os
         import time
 
-        with open(file, "a") as stream:
-            stream.write(f"{os.getpid()}\n")
-        if open(file).read().count("\n") == 1:
+        with open(file, "a+") as stream:
+            print(os.getpid(), file=stream, flush=True)
+            stream.seek(0)
+            tries = len(stream.readlines())
+        if tries == 1:
             time.sleep(1000)
         return os.getpid()
 
@@ -182,12 +183,13 @@ def test_a_command_with_more_memory_than_asked_for(session: heald.Session) -> No
 def test_memory_grows_at_the_next_attempt(session: heald.Session, tmp_path: Path) -> None:
     @heald.task(memory="150MB", retries=heald.Retry(limit=1, grow=10))
     def hold_on(tries: str) -> int:
+        import os
         import time
 
         with open(tries, "a") as file:
             file.write("x")
         held = b"x" * 400_000_000
-        time.sleep(1000 if open(tries).read() == "x" else 0)
+        time.sleep(1000 if os.path.getsize(tries) == 1 else 0)
         return len(held)
 
     assert hold_on.submit(str(tmp_path / "tries")).result(30) == 400_000_000
@@ -224,12 +226,12 @@ def test_the_spawner_is_killed(session: heald.Session, tmp_path: Path, survivors
         return f"echo x >> {file}; test $(wc -l < {file}) -gt 1 || {{ sleep 997 & sleep 997; }}"
 
     python, shell = tmp_path / "python", tmp_path / "shell"
-    running = [session.submit(hang_first, str(python)), sleeper.submit(str(shell))]
+    running, command = session.submit(hang_first, str(python)), sleeper.submit(str(shell))
     waiting = [session.submit(triple, x) for x in range(20)]
     wait_until(lambda: python.exists() and shell.exists())
     spawners()[0].kill()
-    assert running[0].result(20) == "again"
-    assert running[1].result(20).returncode == 0
+    assert running.result(20) == "again"
+    assert command.result(20).returncode == 0
     assert [one.result(20) for one in waiting] == [*range(0, 60, 3)]
     wait_until(lambda: not any("997" in process.cmdline() for process in survivors()))
 
@@ -452,13 +454,11 @@ def test_a_fork_of_the_driver_cannot_harm_the_session(session: heald.Session) ->
 
 
 def test_death_is_seen_at_once(session: heald.Session) -> None:
-    """By the end of the process, not by a timer: Parsl's default takes up to 30 s for each."""
+    """By the end of the process, not by a timer: Parsl's default takes up to 30 s, and this attempt is made thrice."""
 
     def die() -> None:
         import os
 
         os._exit(1)
 
-    begun = time.monotonic()
-    assert isinstance(session.submit(die).exception(30), heald.WorkerLost)
-    assert time.monotonic() - begun < 10
+    assert isinstance(session.submit(die).exception(10), heald.WorkerLost)

@@ -1,4 +1,4 @@
-"""Runs with a journal: killed at any moment and started again, damaged, shared, on a full disk, and watched meanwhile."""
+"""Runs with a journal: killed at any moment and started again, damaged, shared, on a full disk, and watched."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -260,13 +259,13 @@ def make(x):
 @heald.join
 def several(x):
     return [make.submit(x), {"other": make.submit(x + 1)}]
-@heald.task
+@heald.task(retries=heald.Retry(lost=0))
 def use(value, array):
     if not os.path.exists("ready"):
         os._exit(1)
     value["array"][:] += 1
     return float(value["array"].sum() + array.sum())
-@heald.task
+@heald.task(retries=heald.Retry(lost=0))
 def deep(value):
     if not os.path.exists("ready"):
         os._exit(1)
@@ -274,8 +273,7 @@ def deep(value):
 with heald.Session(journal="run.heald", memo=None) as session:
     one, two, three = make.submit(1), make.submit(2), several.submit(3)
     given = np.ones(500_000)
-    used = [use.options(retries=heald.Retry(lost=0)).submit(one, given), use.options(retries=heald.Retry(lost=0)).submit(two, one["array"])]
-    used.append(deep.options(retries=heald.Retry(lost=0)).submit(three))
+    used = [use.submit(one, given), use.submit(two, one["array"]), deep.submit(three)]
     print(one.result()["array"].sum(), three.result()[1]["other"]["array"].sum())
     print([future.exception() and type(future.exception()).__name__ or future.result() for future in used])
 """
@@ -490,11 +488,9 @@ with heald.Session([heald.ProcessExecutor(workers=1)], journal="run.heald", memo
 
 def test_reading_while_it_writes_never_fails(scripts: Any, tmp_path: Path) -> None:
     process = scripts.start(SCRIPT)
-    over = threading.Event()
-    threading.Thread(target=lambda: (process.wait(), over.set()), daemon=True).start()
     journal = tmp_path / "run.heald" / "journal.log"
     seen = 0
-    while not over.is_set():
+    while process.poll() is None:
         if journal.exists():
             now = done(tmp_path)
             assert now >= seen

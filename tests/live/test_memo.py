@@ -1,4 +1,4 @@
-"""Results that are found again: in the next run, by twins at the same time, and never when anything that matters changed."""
+"""Results that are found again: in the next run, by twins at the same time, and never when what matters changed."""
 
 from __future__ import annotations
 
@@ -136,9 +136,8 @@ def test_a_damaged_memo_costs_results_only(again: Again) -> None:
         kind = chance.choice(["flip", "cut", "empty", "noise"])
         if kind == "flip":
             data[chance.randrange(len(data))] ^= 0xFF
-        path.write_bytes(
-            {"flip": data, "cut": data[: len(data) // 2], "empty": b"", "noise": chance.randbytes(100)}[kind]
-        )
+        damaged = {"flip": data, "cut": data[: len(data) // 2], "empty": bytearray(), "noise": chance.randbytes(100)}
+        path.write_bytes(bytes(damaged[kind]))
     assert len(again.run()) == COUNT
     assert again.run() == []
 

@@ -89,12 +89,13 @@ def test_walltime_stops_a_command_and_all_below_it(
 def test_walltime_grows_at_the_next_attempt(session: heald.Session, tmp_path: Path) -> None:
     @heald.task(walltime=0.3, retries=heald.Retry(limit=1, grow=100))
     def slow_once(file: str) -> int:
+        import os
         import time
 
         with open(file, "a") as stream:
             stream.write("x")
-        time.sleep(1000 if open(file).read() == "x" else 0)
-        return len(open(file).read())
+        time.sleep(1000 if os.path.getsize(file) == 1 else 0)
+        return os.path.getsize(file)
 
     assert slow_once.submit(str(tmp_path / "tries")).result(20) == 2
 

@@ -126,7 +126,7 @@ class Session:
 
     def _equip(self, engine: Engine, folder: Folder) -> None:
         if self.journal is not None:
-            from heald import __version__
+            from heald.core.version import __version__
             from heald.run.recorder import Recorder
 
             self._recorder = Recorder(folder, engine.arena, self.sync, __version__)  # type: ignore[arg-type]
@@ -195,7 +195,7 @@ class Session:
     def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]: ...
 
     @overload
-    def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]: ...
+    def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]: ...  # type: ignore[overload-cannot-match]
 
     def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Make a call a task of this session; any function will do, and futures may stand for its arguments."""

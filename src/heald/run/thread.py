@@ -251,5 +251,8 @@ def futures_in(value: Any) -> list[Future[Any]]:
         found[future] = None
         return future
 
-    replaced(value, keep)
+    try:
+        replaced(value, keep)
+    except RecursionError:  # it contains itself, or is nested too deeply to be looked into
+        pass
     return list(found)

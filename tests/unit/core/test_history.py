@@ -116,7 +116,15 @@ def test_usage_of_a_cancelled_attempt_comes_after_its_end(history: History) -> N
 
 
 @pytest.mark.parametrize(
-    "late", [placed(1, 1), placed(1, 2), Started(1, 99.0, 1, 1), Returned(1, 99.0, 1), Finished(1, 99.0, 1, VALUE)]
+    "late",
+    [
+        submitted(1, work=TRIED),
+        placed(1, 1),
+        placed(1, 2),
+        Started(1, 99.0, 1, 1),
+        Returned(1, 99.0, 1),
+        Finished(1, 99.0, 1, VALUE),
+    ],
 )
 def test_late_events_change_nothing(history: History, late: Any) -> None:
     history.extend([submitted(1, work=TRIED), placed(1), Finished(1, 12.0, 1, NO), Due(1, 12.0, 1), placed(1, 2)])

@@ -239,6 +239,18 @@ def test_executor_is_chosen_by_its_label() -> None:
         assert refused.value.hint == "there are: first, second"
 
 
+def test_processes_and_threads_side_by_side() -> None:
+    lock = threading.Lock()
+
+    @heald.task(executor="beside")
+    def same(value: Any) -> bool:
+        return value is lock
+
+    with Session([heald.ProcessExecutor(workers=1), threads(label="beside")], memo=None) as session:
+        assert same.submit(lock).result()
+        assert session.submit(str.upper, "a").result() == "A"
+
+
 def test_threads_take_neither_commands_nor_walltimes(session: Session) -> None:
     with pytest.raises(UsageError, match="a walltime needs a process"):
         heald.task(walltime=1)(abs).submit(-1)
@@ -368,6 +380,31 @@ def test_session_that_cannot_open_leaves_the_run_to_others(tmp_path: Path) -> No
         session.start()
     assert heald.flow.current.sessions == []
     file.write_bytes(kept)
+    with session:
+        assert session.submit(abs, -1).result() == 1
+
+
+class Unwilling(heald.ThreadExecutor):
+    """Cannot start the first time."""
+
+    tried = 0
+
+    def pool(self, host: Any) -> Any:
+        self.tried += 1
+        found = super().pool(host)
+        if self.tried == 1:
+            found.start = self.fail  # type: ignore[method-assign]
+        return found
+
+    def fail(self) -> None:
+        raise OSError("no more processes")
+
+
+def test_session_whose_executor_cannot_start_leaves_the_run_to_others(tmp_path: Path) -> None:
+    session = Session([Unwilling()], journal=tmp_path / "run.heald", memo=None)
+    with pytest.raises(OSError, match="no more processes"):
+        session.start()
+    assert not (tmp_path / "run.heald" / "owner").exists()
     with session:
         assert session.submit(abs, -1).result() == 1
 

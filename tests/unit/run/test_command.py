@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from heald.core.errors import UsageError
 from heald.core.resources import Resources
-from heald.run.command import Completed, execute, failed, mpi_prefix, not_started, words
+from heald.run.command import CommandLine, Completed, execute, failed, mpi_prefix, not_started, words
 
-plain = st.text("abcXYZ019_-./:=+@%^ ,", min_size=1).filter(lambda text: text.strip() and "=" not in text)
+plain = st.text("abcXYZ019_-./:=+@%^ ,", min_size=1).filter(
+    lambda text: text.strip() and "=" not in text and text.split()[0] not in (":", ".")
+)
 
 
 class TestWords:
@@ -143,3 +145,31 @@ def test_completed_reads_its_output(tmp_path: Path) -> None:
     out.write_bytes(b"temp \xff 1.5\n")
     assert Completed(0, out, None, 0.1).text == "temp � 1.5\n"
     assert Completed(0, None, None, 0.1).text == ""
+
+
+class TestCommandLine:
+    def test_streams_of_the_child_alone(self, tmp_path: Path) -> None:
+        (tmp_path / "in").write_text("one\n")
+        (tmp_path / "out").write_text("zero\n")
+        line = CommandLine("cat", stdin=tmp_path / "in", stdout=tmp_path / "out", stderr=str(tmp_path / "err"))
+        assert execute(["cat"], {}, line.streams())[0] == 0
+        assert (tmp_path / "out").read_text() == "zero\none\n"
+        assert (tmp_path / "err").read_text() == ""
+
+    def test_none_are_opened_where_none_are_named(self) -> None:
+        assert list(CommandLine("true").streams()) == []
+
+    def test_what_was_opened_is_closed_when_another_cannot_be(self, tmp_path: Path) -> None:
+        before = os.listdir("/proc/self/fd")
+        line = CommandLine("true", stdin=os.devnull, stdout=tmp_path / "no" / "out")
+        with pytest.raises(FileNotFoundError) as caught:
+            execute(["true"], {}, line.streams())
+        assert os.listdir("/proc/self/fd") == before
+        found = not_started(["true"], caught.value)
+        assert "could not be started" in found.message
+        assert "no/out: No such file" in found.message
+
+
+def test_bytes_that_are_no_text_are_told_as_escapes() -> None:
+    assert "\\udcff" in failed(["false", "\udcff"], 1).message
+    assert "\\udcff" in not_started(["x\udcff"], FileNotFoundError(2, "No such file or directory")).message

@@ -12,6 +12,7 @@ from heald.cli.parallel.option import Options, block_size
 from heald.core.errors import UsageError
 
 _GROWTH = 1 << 16
+_LONGEST = 1024  # bytes of what parts two records
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def parts(path: str, how: Records) -> Iterator[bytes]:
             while found is None and (more := file.read(_GROWTH)):
                 begin = len(rest)
                 rest += more
-                found = how.pattern.search(rest, max(0, begin - 1024))
+                found = how.pattern.search(rest, max(how.size, begin - _LONGEST))  # it may lie across the border
             place = found.end("end") if found is not None and found.end("end") else len(rest)
             yield rest[:place]
             rest = rest[place:]

@@ -1,4 +1,4 @@
-"""The text of `heald run --help` where a command is run over inputs."""
+"""The text of `heald run -k --help`: of a command that is run over inputs."""
 
 from __future__ import annotations
 
@@ -26,11 +26,13 @@ Placeholders
 
 Inputs
   ::: words   :::: files (- for standard input)   :::+ ::::+ go along with the source before
-  -a FILE     -0   -d SIGN   --colsep PATTERN   --csv   --header :   --link   --trim l|r|lr   -E STOP   -r
+  -a FILE   -0   -d SIGN   --colsep PATTERN   --csv   --header :   --link   --trim l|r|lr   -E STOP
+  -r          no empty inputs
   -N COUNT    inputs for each job    -X, -m    as many as fit    -s SIZE    longest line    --shuf
 
 Running
-  -j COUNT    jobs at once: 4, +1, -1, 50%, 0 for all     --delay SECONDS     --nice N     --workdir FOLDER
+  -j COUNT    jobs at once: 4, +1, -1, 50%, 0 for all
+  --delay SECONDS     --nice N     --workdir FOLDER
   --retries N                 tries for a job that fails
   --timeout SECONDS|PERCENT%  of the median time so far
   --halt now|soon,fail|success|done=N|N%
@@ -38,7 +40,8 @@ Running
          -N COUNT -L COUNT --cat    --pipepart -a FILE
 
 Output
-  -k          in the order of the inputs     --tag, --tagstring TEXT     --line-buffer     -u     --files
+  -k          in the order of the inputs
+  --tag, --tagstring TEXT     --line-buffer     -u     --files
   --results FOLDER | TEMPLATE | FILE.csv | FILE.tsv | FILE.json
   --joblog FILE, --resume, --resume-failed, --retry-failed
   --dry-run     -v, -t     --bar, --eta, --progress

@@ -50,14 +50,21 @@ class JobLog:
         self.path = path.removeprefix("+")
         try:
             self._file = open(self.path, "ab" if keep else "wb", buffering=0)  # noqa: SIM115 (open as long as this)
+        except OSError as raised:
+            raise self._refused(raised) from raised
+        try:
             if self._file.seekable() and self._file.tell():
                 self._end_line()
             else:
                 self._file.write(_HEAD)
         except OSError as raised:
-            raise UsageError(
-                f"the log {self.path} cannot be written: {raised.strerror}", hint="name another with --joblog"
-            ) from raised
+            self._file.close()
+            raise self._refused(raised) from raised
+
+    def _refused(self, raised: OSError) -> UsageError:
+        return UsageError(
+            f"the log {self.path} cannot be written: {raised.strerror}", hint="name another with --joblog"
+        )
 
     def _end_line(self) -> None:
         """A line that was torn by a kill is ended, so that the next one is whole."""

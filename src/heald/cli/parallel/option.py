@@ -173,7 +173,7 @@ _REFUSED = {
     "--tmux --tmuxpane --tty -p --interactive": "jobs run without a terminal; --dry-run shows what would be run",
     "--rpl --parens": "they take Perl expressions; --plus has placeholders for the usual cuts and replacements",
     "--round-robin --roundrobin --rr --fifo --tee --shard --bin --group-by": "--pipe starts one job for each block",
-    "--load --noswap --memfree --memsuspend --limit --termseq": "tasks of a script can ask for memory: see `heald.task`",
+    "--load --noswap --memfree --memsuspend --limit --termseq": "the tasks of a script can ask for memory",
     "--shebang --shebang-wrap --hashbang": "write a shell script that calls heald run",
     "--profile -J --record-env": "write the options out, or define a shell alias",
 }
@@ -231,7 +231,7 @@ def _one(rest: list[str]) -> Iterator[tuple[str, str]]:
 
 def _next(rest: list[str], name: str) -> str:
     if not rest:
-        raise UsageError(f"{name} needs a value", hint="heald run --help shows what each option takes")
+        raise UsageError(f"{name} needs a value", hint="heald run -k --help shows what each option takes")
     return rest.pop(0)
 
 
@@ -245,7 +245,7 @@ def _full(name: str) -> str:
     if len({_KNOWN[one][0] for one in meant}) == 1:
         return meant[0]
     near = meant or difflib.get_close_matches(name, _KNOWN, 3)
-    hint = f"did you mean {' or '.join(near)}?" if near else "heald run --help lists the options"
+    hint = f"did you mean {' or '.join(near)}?" if near else "heald run -k --help lists the options"
     raise UsageError(f"there is no option {name}", hint=hint)
 
 
@@ -323,9 +323,7 @@ def job_count(text: str, cores: int) -> int:
             said = file.read()
         if not os.path.isfile(said.strip()):
             return job_count(said, cores)
-    raise UsageError(
-        f"-j {text!r} is no number of jobs", hint="write 4, +1, -1, 50%, or 0 for all at once"
-    )
+    raise UsageError(f"-j {text!r} is no number of jobs", hint="write 4, +1, -1, 50%, or 0 for all at once")
 
 
 def block_size(text: str) -> int:

@@ -29,6 +29,7 @@ class Display:
 
     def close(self) -> None:
         """Take the line away, and say how it went."""
-        self._progress.stop()
+        if self._console.is_terminal:
+            self._progress.stop()
         failed = f", {self._failed} failed" if self._failed else ""
         print(f"heald: {self._done} of {self._total} jobs are done{failed}", file=sys.stderr)

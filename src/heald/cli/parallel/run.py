@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import signal
+import stat
 import sys
 import tempfile
 import threading
@@ -99,7 +100,9 @@ class Loop:
         self._slots = list(range(1, made.width + 1))
         self._times: list[float] = []
         self._order = InOrder()
-        self._lines = Lines() if options.line_buffer and not options.keep_order else None
+        self._wide = options.ungroup and not _sockets()
+        lined = (options.line_buffer or options.ungroup) and not self._wide and not options.keep_order
+        self._lines = Lines() if lined else None
         self._late: set[Any] = set()  # futures of jobs that took too long
         self._median = float(options.timeout[:-1]) / 100 if options.timeout.endswith("%") else 0.0
         careful = (
@@ -114,7 +117,6 @@ class Loop:
         self._display: Any = None
         self._folder = tempfile.mkdtemp(prefix="heald-run-")
         self._command = self._task()
-        self._wide = bool(options.ungroup)
 
     def _task(self) -> Any:
         around: dict[str, Any] = {"name": "job"}
@@ -376,3 +378,8 @@ def _size(path: Path | None) -> int:
         return path.stat().st_size if path is not None else 0
     except OSError:
         return 0
+
+
+def _sockets() -> bool:
+    """Whether one of our own streams is a socket: jobs cannot open that by its path."""
+    return any(stat.S_ISSOCK(os.fstat(stream.fileno()).st_mode) for stream in (sys.stdout, sys.stderr))

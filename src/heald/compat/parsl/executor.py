@@ -293,7 +293,7 @@ class HighThroughputExecutor(BlockProviderExecutor):
 
     def connected_managers_packages(self) -> dict[str, dict[str, str]]:
         """The distributions that each node has, with their versions."""
-        found = {one.metadata["Name"]: one.version for one in metadata.distributions()}
+        found = {one.metadata["Name"]: one.version for one in metadata.distributions()} | {"parsl": VERSION}
         return {node["manager"]: found for node in self.connected_managers()}
 
     def connected_blocks(self) -> list[str]:

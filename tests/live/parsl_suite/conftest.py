@@ -1,0 +1,3 @@
+"""Keeps pytest from importing what only Parsl's suite can."""
+
+collect_ignore = ["plugin.py", "sitecustomize.py"]

@@ -1,0 +1,128 @@
+"""`heald run SCRIPT`, as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import sys
+import heald
+
+@heald.task
+def square(x):
+    with open("done", "a") as done:
+        done.write(f"{x}\\n")
+    return x * x
+
+print(sys.argv[1:], sum(future.result() for future in square.map(range(5))))
+"""
+
+SLOW = """
+import pathlib, time
+import heald
+
+@heald.task
+def slow(x):
+    pathlib.Path(f"began{x}").touch()
+    while not pathlib.Path("go").exists():
+        time.sleep(0.01)
+    pathlib.Path(f"ended{x}").touch()
+
+futures = [slow.submit(x) for x in range(4)]
+print(futures[3].result())
+"""
+
+
+def heald(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "heald", "run", *words], cwd=cwd, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_a_script_has_its_arguments_a_journal_and_a_summary(tmp_path: Path) -> None:
+    (tmp_path / "study.py").write_text(SCRIPT)
+    first = heald("study.py", "--steps", "3", cwd=tmp_path)
+    assert first.returncode == 0
+    assert first.stdout == "['--steps', '3'] 30\n"
+    assert "5: 5 done" in first.stderr
+    assert (tmp_path / "study.heald" / "journal.log").exists()
+    second = heald("study.py", cwd=tmp_path)
+    assert second.stdout == "[] 30\n"
+    assert len((tmp_path / "done").read_text().split()) == 5, "the second run finds everything done"
+
+
+def test_quiet_says_nothing_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "study.py").write_text(SCRIPT)
+    assert heald("--quiet", "--journal", "x.heald", "study.py", cwd=tmp_path).stderr == ""
+    assert (tmp_path / "x.heald").is_dir()
+
+
+def test_retries_are_for_tasks_without_their_own(tmp_path: Path) -> None:
+    (tmp_path / "study.py").write_text(
+        "import heald, os\n"
+        "@heald.task\n"
+        "def once(x):\n"
+        "    if not os.path.exists('tried'):\n"
+        "        open('tried', 'w').close()\n"
+        "        raise ValueError\n"
+        "    return x\n"
+        "print(once.submit(7).result())\n"
+    )
+    assert heald("--quiet", "--retries", "1", "study.py", cwd=tmp_path).stdout == "7\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "status"), [("raise SystemExit(3)", 3), ("raise SystemExit('no')", 1), ("1/0", 1), ("", 0)]
+)
+def test_the_status_is_the_scripts(tmp_path: Path, text: str, status: int) -> None:
+    (tmp_path / "study.py").write_text(text)
+    assert heald("--quiet", "study.py", cwd=tmp_path).returncode == status
+
+
+def test_an_executor_that_is_none_is_usage(tmp_path: Path) -> None:
+    (tmp_path / "study.py").write_text("")
+    result = heald("--executor", "cloud", "study.py", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "must be process or thread" in result.stderr
+
+
+def test_one_interrupt_lets_running_tasks_end(tmp_path: Path, wait_until: Callable[..., None]) -> None:
+    (tmp_path / "study.py").write_text(SLOW)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "heald", "run", "--workers", "1", "study.py"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    wait_until((tmp_path / "began0").exists)
+    os.kill(process.pid, signal.SIGINT)
+    assert "running tasks are let to end" in process.stderr.readline() + process.stderr.readline()
+    (tmp_path / "go").touch()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert (tmp_path / "ended0").exists()
+    assert not (tmp_path / "began1").exists()
+    assert "3 cancelled" in said
+
+
+def test_two_interrupts_stop_them(tmp_path: Path, wait_until: Callable[..., None]) -> None:
+    (tmp_path / "study.py").write_text(SLOW)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "heald", "run", "--quiet", "study.py"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    wait_until((tmp_path / "began0").exists)
+    os.kill(process.pid, signal.SIGINT)
+    process.stderr.readline(), process.stderr.readline()
+    os.kill(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert not (tmp_path / "ended0").exists()
