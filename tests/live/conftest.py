@@ -22,17 +22,21 @@ Survivors = Callable[[], list[psutil.Process]]
 
 @pytest.fixture(autouse=True)
 def survivors(no_leftovers: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Survivors]:
-    """The living processes that this test started, directly or not; after the test there must be none."""
+    """The living processes that this test started, directly or not, with name and cmdline in their `info`.
+
+    After the test there must be none.
+    """
     mark = uuid.uuid4().hex
     monkeypatch.setenv(_MARK, mark)
 
     def find() -> list[psutil.Process]:
-        return [process for process in psutil.process_iter() if process.pid != os.getpid() and _has(process, mark)]
+        running = psutil.process_iter(["name", "cmdline"])  # asked now: a moment later it may have ended
+        return [process for process in running if process.pid != os.getpid() and _has(process, mark)]
 
     yield find
     psutil.wait_procs(find(), timeout=5)
     left = find()
-    described = [f"{process.pid}: {' '.join(process.cmdline())}" for process in left if process.is_running()]
+    described = [f"{process.pid}: {' '.join(process.info['cmdline'] or ())}" for process in left]
     for process in left:
         process.kill()
     psutil.wait_procs(left, timeout=5)

@@ -322,7 +322,7 @@ def test_walltime_ends_every_rank(session: heald.Session, survivors: Any, wait_u
 
     with pytest.raises(heald.WalltimeExceeded):
         endless.submit().result(60)
-    wait_until(lambda: not any(one.name() == "sleep" or "mpi" in one.name() for one in survivors()))
+    wait_until(lambda: not any(one.info["name"] == "sleep" or "mpi" in one.info["name"] for one in survivors()))
 
 
 def test_more_ranks_than_cores_is_said_at_once(session: heald.Session) -> None:

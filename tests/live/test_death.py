@@ -233,7 +233,7 @@ def test_the_spawner_is_killed(session: heald.Session, tmp_path: Path, survivors
     assert running.result(20) == "again"
     assert command.result(20).returncode == 0
     assert [one.result(20) for one in waiting] == [*range(0, 60, 3)]
-    wait_until(lambda: not any("997" in process.cmdline() for process in survivors()))
+    wait_until(lambda: not any("997" in (process.info["cmdline"] or ()) for process in survivors()))
 
 
 def test_a_spawner_that_dies_each_time_resolves_every_future(session: heald.Session, wait_until: Wait) -> None:
@@ -354,7 +354,8 @@ def test_a_killed_script_leaves_nothing_though_its_child_lives(scripts: Any, sur
     process = scripts.start("import warnings\n" + BUSY + WITH.format(act=act))
     ready(process)
     assert process.stdout.readline() + process.stdout.readline() == "forked\nforked\n"
-    (child,) = (one for one in psutil.Process(process.pid).children() if "script.py" in " ".join(one.cmdline()))
+    below = {one.pid for one in psutil.Process(process.pid).children()}
+    (child,) = (one for one in survivors() if one.pid in below and "script.py" in " ".join(one.info["cmdline"]))
     process.kill()
     wait_until(lambda: survivors() == [child])
     child.kill()

@@ -89,7 +89,7 @@ LEFT_OUT = {
         "test_providers/test_submiterror_deprecation.py",
         "unit/test_address.py::test_tcp_url[::ffff",
     ],
-    "log lines and log files of each task, worker and interchange: heald writes none, they cost Parsl most of its speed": [
+    "log lines of each task, logs of workers and interchange: heald writes none, they cost Parsl most of its speed": [
         "sites/test_dynamic_executor.py",
         "test_error_handling/test_wrap_with_logs.py",
         "test_htex/test_log_config.py",

@@ -57,7 +57,7 @@ def tree(file: str) -> str:
 
 
 def sleepers(survivors: Survivors) -> list[psutil.Process]:
-    return [one for one in survivors() if one.name() in ("sleep", "sh")]
+    return [one for one in survivors() if one.info["name"] in ("sleep", "sh")]
 
 
 # -- walltime --------------------------------------------------------------------------------------------------------

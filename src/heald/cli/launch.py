@@ -23,19 +23,22 @@ def routed(words: Sequence[str]) -> tuple[bool, list[str]]:
     >>> routed(["run", "--trace", "montage.json"])
     (False, ['run', 'trace', 'montage.json'])
     """
-    if len(words) < 2 or words[0] != "run" or words[1] in _COMMANDS:
+    if len(words) < 2 or words[0] != "run":
         return False, list(words)
     asked = list(words[1:])
-    if "--trace" in asked:
+    over_inputs = any(word.startswith(":::") for word in asked)
+    if asked[0] in _COMMANDS and not over_inputs:
+        return False, list(words)
+    if "--trace" in asked and not over_inputs:
         asked.remove("--trace")
         return False, ["run", "trace", *asked]
-    if _names_script(asked):
+    if not over_inputs and _names_script(asked):
         return False, ["run", "script", *asked]
     return True, asked
 
 
 def _names_script(asked: Sequence[str]) -> bool:
-    """The first word that is no option of scripts is a Python file, and no inputs follow it."""
+    """The first word that is no option of scripts is a Python file."""
     place = 0
     while place < len(asked):
         word = asked[place]
@@ -44,5 +47,5 @@ def _names_script(asked: Sequence[str]) -> bool:
         elif word in _FLAGS or word.split("=", 1)[0] in _VALUES:
             place += 1
         else:
-            return word.endswith(".py") and os.path.exists(word) and not any(one.startswith(":::") for one in asked)
+            return word.endswith(".py") and os.path.exists(word)
     return False

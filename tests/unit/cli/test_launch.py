@@ -41,5 +41,9 @@ def test_a_trace_wherever_the_word_stands() -> None:
     assert routed(["run", "--speed", "0", "--trace", "a.json"]) == (False, ["run", "trace", "--speed", "0", "a.json"])
 
 
+def test_a_program_named_like_a_command_is_one_when_inputs_follow() -> None:
+    assert routed(["run", "ls", ":::", "a"]) == (True, ["ls", ":::", "a"])
+
+
 def test_options_of_the_parallel_grammar_are_left_to_it() -> None:
     assert routed(["run", "-j2", "echo", ":::", "1"]) == (True, ["-j2", "echo", ":::", "1"])

@@ -97,6 +97,11 @@ class Workers:
             self.selector.asleep = True
             self.selector.wait(1.0)
 
+    def turn(self) -> None:
+        """Take in what has come."""
+        self.selector.asleep = True
+        self.selector.wait(0)
+
     def ends(self, lane: Lane) -> list[Ended]:
         """The attempts that the worker has ended so far."""
         return [report for report in self.reports[lane.number] if isinstance(report, Ended)]

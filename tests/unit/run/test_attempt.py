@@ -85,7 +85,9 @@ class TestFunctions:
         assert run(add, Placeholder(), 1, inputs=(value,)) == 42
 
     def test_large_values_of_earlier_runs_are_read(self, run: Any, arena: Arena) -> None:
-        large = Payload(pickle.dumps(pickle.PickleBuffer(b""), 5, buffer_callback=lambda _: False), (Ref("object:1", 8),))
+        large = Payload(
+            pickle.dumps(pickle.PickleBuffer(b""), 5, buffer_callback=lambda _: False), (Ref("object:1", 8),)
+        )
         assert bytes(run(bytes, Placeholder(), inputs=(large,))) == b"keptkept"
 
     def test_the_function_is_loaded_once(self, run: Any) -> None:

@@ -13,6 +13,7 @@ import heald
 from heald.core.state import State
 from heald.run.engine import Engine
 
+
 class Hold:
     """A task that waits inside until the test lets it go on."""
 

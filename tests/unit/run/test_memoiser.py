@@ -213,9 +213,7 @@ class TestTwins:
         assert host.placed == [2]
 
 
-def test_a_value_without_its_files_does_not_count(
-    host: FakeHost, make: Callable[[], FakeHost], tmp_path: Path
-) -> None:
+def test_a_value_without_its_files_does_not_count(host: FakeHost, make: Callable[[], FakeHost], tmp_path: Path) -> None:
     file = tmp_path / "traj.dcd"
     host.promised[1] = [heald.File(str(file))]
     host.submit(1)

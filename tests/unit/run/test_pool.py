@@ -169,21 +169,25 @@ class TestStopping:
 
 
 class TestMemory:
-    def test_one_that_uses_more_than_it_asked_for(self, session: heald.Session) -> None:
+    def test_one_that_uses_more_than_it_asked_for(self) -> None:
         def fill(size: int) -> None:
             held = b"x" * size
             while held:
                 signal.pause()
 
         greedy = heald.task(memory="50MB")(fill)
-        with heald.Session([heald.ProcessExecutor(1, memory="1GB")], memo=None):
-            with pytest.raises(heald.OutOfMemory, match=r"used 0\.\d+ GB of memory and asked for 0\.05 GB"):
-                greedy.submit(200_000_000).result()
+        with (
+            heald.Session([heald.ProcessExecutor(1, memory="1GB")], memo=None),
+            pytest.raises(heald.OutOfMemory, match=r"used 0\.\d+ GB of memory and asked for 0\.05 GB"),
+        ):
+            greedy.submit(200_000_000).result()
 
     def test_one_that_asks_for_more_than_there_is(self) -> None:
-        with heald.Session([heald.ProcessExecutor(1, memory="1GB")], memo=None):
-            with pytest.raises(heald.UsageError, match="can never run: process: needs 2 GB of memory on a node"):
-                heald.task(memory="2GB")(echo).submit(1).result()
+        with (
+            heald.Session([heald.ProcessExecutor(1, memory="1GB")], memo=None),
+            pytest.raises(heald.UsageError, match="can never run: process: needs 2 GB of memory on a node"),
+        ):
+            heald.task(memory="2GB")(echo).submit(1).result()
 
 
 class TestPackets:

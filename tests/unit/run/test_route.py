@@ -52,7 +52,9 @@ class FakePool:
 
 
 def node(task: int = 1, *, executor: str = "", kind: str = "function", **needs: Any) -> Node:
-    return Node(Task(task, b"w", Payload(b"")), Work("one", kind, b"f", resources=Resources(**needs), executor=executor), None)
+    return Node(
+        Task(task, b"w", Payload(b"")), Work("one", kind, b"f", resources=Resources(**needs), executor=executor), None
+    )
 
 
 @pytest.fixture

@@ -35,7 +35,9 @@ def number(one: Any) -> int:
 
 
 class TestReplaced:
-    @pytest.mark.parametrize("value", [3, "text", [1, [2]], {"a": {1}}, Pair(1, 2), Deck("a", [1]), frozenset({1}), Deck])
+    @pytest.mark.parametrize(
+        "value", [3, "text", [1, [2]], {"a": {1}}, Pair(1, 2), Deck("a", [1]), frozenset({1}), Deck]
+    )
     def test_what_has_no_future_is_kept(self, value: object) -> None:
         assert replaced(value, number) is value
 

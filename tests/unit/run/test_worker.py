@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from heald.testing.executor import Gate
 from heald.testing.work import add, echo, fail, held
 
 np = pytest.importorskip("numpy")
+
 
 def pid() -> int:
     return os.getpid()
@@ -187,6 +190,20 @@ class TestClaims:
         lane.send(orders[3:])
         workers.until(lambda: not lane.fifo)
         assert (tmp_path / "notes").read_text().split() == ["3", "4"]
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_each_order_is_run_once_whatever_is_taken_back(self, workers: Any, tmp_path: Path, seed: int) -> None:
+        chance, notes = random.Random(seed), tmp_path / "notes"
+        lanes = [workers.open(), workers.open()]
+        ready = deque(workers.order(note, number, notes) for number in range(400))
+        while ready or any(lane.fifo for lane in lanes):
+            lane = chance.choice(lanes)
+            if ready and chance.random() < 0.5:
+                lane.send([ready.popleft() for _ in range(min(len(ready), chance.randint(1, 40)))])
+            else:
+                ready.extend(lane.take_back(chance.choice([0, 1, 5])))
+            workers.turn()
+        assert sorted(map(int, notes.read_text().split())) == list(range(400))
 
     def test_an_idle_one_ends_with_its_driver(self, workers: Any, lane: Any) -> None:
         workers.outcome(lane, workers.order(pid))

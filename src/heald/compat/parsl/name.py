@@ -62,6 +62,7 @@ _SERVED = {
         "monitoring.radios.multiprocessing": "MultiprocessingQueueRadio",
         "monitoring.radios.udp": "UDPRadio",
     },
+    "perf": {"benchmark.perf": "cli_run"},
     "pool": {"concurrent": "ParslPoolExecutor"},
     "provider": {
         "providers": "LocalProvider",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -151,3 +152,20 @@ def test_nobody_reads_on() -> None:
     assert run.stderr.read() == b""
     run.stderr.close()
     assert run.wait() == 255
+
+
+def test_ctrl_c_ends_what_runs(wait_until: Callable[..., None], tmp_path: Path) -> None:
+    words = [*START, "--joblog", "log", "touch began; sleep {}", ":::", "60"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        wait_until(lambda: (tmp_path / "began").exists())
+        run.send_signal(signal.SIGINT)
+        assert run.communicate() == (b"", b"")
+    assert run.returncode == 255
+    assert Path("log").read_text().count("\n") == 1
+
+
+def test_output_to_a_socket_unbuffered() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert subprocess.run([*START, "-u", "echo {}; :", ":::", "a"], stdout=theirs).returncode == 0
+        assert ours.recv(10) == b"a\n"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,6 +48,27 @@ def test_specifications(load: Callable[..., DataFlowKernel]) -> None:
     assert variables("PARSL_PRIORITY").result() == {}
     refused = variables("", parsl_resource_specification={"cores": 2}).exception()
     assert isinstance(refused, InvalidResourceSpecification)
+
+
+def test_the_lowest_priority_goes_first(load: Callable[..., DataFlowKernel], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "gate")
+
+    @python_app
+    def note(
+        name: str, order: str = str(tmp_path / "order"), gate: str = "", parsl_resource_specification: Any = None
+    ) -> None:
+        if gate:
+            open(gate).close()
+        with open(order, "a") as file:
+            file.write(name)
+
+    load(executors=[HighThroughputExecutor(max_workers_per_node=1)])
+    futures = [note("first ", gate=str(tmp_path / "gate"))]
+    futures += [note(f"{rank} ", parsl_resource_specification={"priority": rank}) for rank in (3, 1, 2)]
+    open(tmp_path / "gate", "w").close()  # opened by both ends at once
+    for future in futures:
+        future.result()
+    assert (tmp_path / "order").read_text() == "first 1 2 3 "
 
 
 def test_mpi_prefix(load: Callable[..., DataFlowKernel]) -> None:
