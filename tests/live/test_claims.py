@@ -1,4 +1,4 @@
-"""Orders are sent ahead and taken back by force, all the time: every task runs exactly once, and gives its own value."""
+"""Orders are sent ahead, and taken back by force all the time: every task runs exactly once, and gives its value."""
 
 from __future__ import annotations
 

@@ -76,6 +76,8 @@ class Arena:
         if capacity is not None and capacity < 1:
             raise UsageError(f"capacity={capacity}: must be a number of bytes, at least 1")
         self.fd = _memory_file() if fd is None else fd
+        self._closed = weakref.finalize(self, os.close, self.fd)
+        self._closed.atexit = False
         self.owner = owner
         self._stride = os.fstat(self.fd).st_size // OWNERS
         self._start = owner * self._stride
@@ -200,7 +202,7 @@ class Arena:
     def close(self) -> None:
         """Nothing can be written or read any more; views that were read stay."""
         self._space = Space(0)
-        os.close(self.fd)
+        self._closed()
         self.fd = -1
 
     def _take(self, pages: int) -> int:

@@ -86,7 +86,7 @@ def test_short_work_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert stream.getvalue() == ""
 
 
-class Watched(io.StringIO):
+class Watched(Terminal):
     """Tells when somebody writes."""
 
     def __init__(self) -> None:
@@ -100,6 +100,7 @@ class Watched(io.StringIO):
 
 @pytest.mark.usefixtures("impatient")
 def test_a_session_shows_it_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
     stream = Watched()
     monkeypatch.setattr(sys, "stderr", stream)
     with heald.Session([heald.ThreadExecutor(workers=1)], memo=None, progress=True) as session:

@@ -293,12 +293,12 @@ class TestWithTheStandardLibrary:
         assert concurrent.futures.wait([good, bad, cancelled, open_], timeout=0).done == {good, bad, cancelled}
         first = concurrent.futures.wait([good, bad, open_], return_when=concurrent.futures.FIRST_EXCEPTION)
         assert first.done == {good, bad}
-        assert set(heald.as_completed([good, bad, cancelled, good])) == {good, bad, cancelled}
+        assert set(concurrent.futures.as_completed([good, bad, cancelled, good])) == {good, bad, cancelled}
 
     def test_a_waiting_wait_is_told(self, owner: FakeOwner) -> None:
         futures = [Future[Any](owner, task, "one") for task in range(3)]
         found: list[Any] = []
-        waiting = threading.Thread(target=lambda: found.extend(heald.as_completed(futures, timeout=30)))
+        waiting = threading.Thread(target=lambda: found.extend(concurrent.futures.as_completed(futures, timeout=30)))
         waiting.start()
         futures[2]._settle(packed(1))
         futures[0]._settle(BROKEN)

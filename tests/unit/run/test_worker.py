@@ -287,7 +287,7 @@ def test_stop_words_name_one_attempt_each() -> None:
 
 def test_it_knows_that_it_is_a_worker(workers: Any, lane: Any) -> None:
     def is_worker() -> bool:
-        return bool(sys.modules["heald.run.worker"].running)  # type: ignore[attr-defined]
+        return bool(sys.modules["heald.run.worker"].running)
 
     assert workers.outcome(lane, workers.order(is_worker)) is True
-    assert not sys.modules["heald.run.worker"].running  # type: ignore[attr-defined]
+    assert not sys.modules["heald.run.worker"].running

@@ -61,7 +61,7 @@ def test_finds_exceptions_of_another_class(wrong: Wrong) -> None:
         future.set_exception(RuntimeError(str(exception)))
         return future
 
-    wrong.submit = fail_otherwise  # type: ignore[method-assign, assignment]
+    wrong.submit = fail_otherwise  # type: ignore[method-assign]
     with pytest.raises(AssertionError):
         ExecutorContract().test_exceptions_keep_type_and_args(wrong, ValueError("a"))
 
