@@ -15,7 +15,7 @@ from heald.core.errors import UsageError
 
 _MOST = 2**53  # seconds, bytes and counts from which a number is a mistake
 _SECONDS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_PART = r"(\d+(?:\.\d+)?)\s*([a-z]*)\s*" # of a duration: a number and its unit
+_PART = r"(\d+(?:\.\d+)?)\s*([a-z]*)\s*"  # of a duration: a number and its unit
 _BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 

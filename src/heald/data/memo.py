@@ -206,8 +206,8 @@ class Memo:
 
         `older_than`: those not used for so long ("30d"). `larger_than`: the least recently used, until the rest takes
         no more than this ("10GB"). `name`: a pattern such as "fit_*"; the other conditions then concern only
-        entries of these tasks, and without one all of them go. `pretend`: only say what would go. Raises UsageError when
-        nothing is asked for.
+        entries of these tasks, and without one all of them go. `pretend`: only say what would go. Raises UsageError
+        when nothing is asked for.
         """
         if older_than is None and larger_than is None and name is None and not everything:
             raise UsageError("nothing to prune", hint="give older_than, larger_than or name, or everything=True")

@@ -97,27 +97,29 @@ class Future(concurrent.futures.Future[T], Placeholder, Generic[T]):
 
     # -- what the functions of concurrent.futures reach into ----------------------------------------------------------
 
-    @property
-    def _condition(self) -> _Condition:  # type: ignore[override]
-        condition = self._lazy_condition
-        if condition is None:
-            with _guard:
-                condition = self._lazy_condition
-                if condition is None:
-                    condition = self._lazy_condition = _Condition()
-        return condition
+    if not TYPE_CHECKING:  # to a type checker they are the attributes of the base
 
-    @property
-    def _waiters(self) -> list[Any]:  # type: ignore[override]
-        return self._condition.waiters
+        @property
+        def _condition(self) -> _Condition:
+            condition = self._lazy_condition
+            if condition is None:
+                with _guard:
+                    condition = self._lazy_condition
+                    if condition is None:
+                        condition = self._lazy_condition = _Condition()
+            return condition
 
-    @property
-    def _exception(self) -> BaseException | None:  # type: ignore[override]
-        return self.exception(0) if self._state == _FINISHED else None
+        @property
+        def _waiters(self) -> list[Any]:
+            return self._condition.waiters
 
-    @property
-    def _result(self) -> Any:  # type: ignore[override]
-        return None if self._value is _UNSET or type(self._value) is _Raised else self._value
+        @property
+        def _exception(self) -> BaseException | None:
+            return self.exception(0) if self._state == _FINISHED else None
+
+        @property
+        def _result(self) -> Any:
+            return None if self._value is _UNSET or type(self._value) is _Raised else self._value
 
     # -- asking -------------------------------------------------------------------------------------------------------
 

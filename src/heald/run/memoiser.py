@@ -19,6 +19,7 @@ from heald.core.event import Failure, Finished, TaskEvent
 from heald.core.graph import Node
 from heald.core.ref import Ref
 from heald.core.task import Payload
+from heald.data.arena import ArenaFull
 from heald.data.payload import inband, pack, unpack
 from heald.run.value import payload_of
 
@@ -86,8 +87,11 @@ class Memoiser:
                 for part in self._parts(payload):
                     hashed.update(part)
             name = hashed.digest()
-            if all(map(os.path.exists, files)):
-                found = self.memo.get(name)
+            if all(map(os.path.exists, files)) and (recalled := self.memo.get(name)) is not None:
+                refs = tuple(self._host.arena.write(buffer) for buffer in recalled.buffers)
+                found = Payload(recalled.data, refs)
+        except ArenaFull:
+            pass  # no room for the value: it is computed again
         finally:  # whatever happens here, the task goes on
             self._host.post(lambda: self._looked(task, name, found))
 
@@ -103,17 +107,13 @@ class Memoiser:
         if node is None:
             return
         if found is not None:
-            self._finish(task, self._payload(found))
+            self._finish(task, found)
         elif key in self._twins:
             self._twins[key].append(task)
         else:
             self._sought[task] = _Sought(key, node.work.name)
             self._twins[key] = []
             self._host.place(node)
-
-    def _payload(self, found: Any) -> Payload:
-        refs = tuple(self._host.arena.write(buffer) for buffer in found.buffers)
-        return Payload(found.data, refs)
 
     def _finish(self, task: int, outcome: Any) -> None:
         node = self._host.node(task)

@@ -273,7 +273,8 @@ class TestPrune:
         assert len(list(filled.ls())) == 4
         pruned = filled.prune(**asked)
         assert names(filled) == left
-        assert pretended == pruned == Pruned(4 - len(left), sum(size for name, size in sizes.items() if name not in left))
+        gone = sum(size for name, size in sizes.items() if name not in left)
+        assert pretended == pruned == Pruned(4 - len(left), gone)
 
     def test_must_be_told_what(self, filled: Memo) -> None:
         with pytest.raises(UsageError, match="nothing to prune"):
