@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import heald
-from heald.cli import trace
 from heald.flow.run import Run
+from heald.flow.trace import Trace
 from heald.report.figures import figures
 from heald.report.gantt import gantt_text
 from heald.report.page import write_report
@@ -117,7 +117,8 @@ def replayed(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run of few tasks: a replayed trace."""
     folder = tmp_path_factory.mktemp("replayed")
     (folder / "trace.json").write_text(json.dumps(montage(16)))
-    assert trace.main(folder / "trace.json", speed=0.005, workers=2, journal=folder / "run.heald") == 0
+    with heald.Session([heald.ProcessExecutor(2)], journal=folder / "run.heald", memo=None, progress=False) as session:
+        assert Trace.read(folder / "trace.json").replay(session, speed=0.005).broken == ()
     return Run(folder / "run.heald")
 
 

@@ -33,7 +33,7 @@ def script(
     Killed and run again, it goes on where it was. Ctrl-C once lets running tasks end; twice stops them.
 
     \b
-    heald run study.py
+    heald run script study.py    the same as heald run study.py
     heald run --workers 4 --retries 2 study.py --steps 1000
     """
     from heald.flow.session import Session

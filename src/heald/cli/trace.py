@@ -25,7 +25,7 @@ def trace(
     """Replay a recorded workflow: makespan, critical path, efficiency, and whether every dependency was kept.
 
     \b
-    heald run --trace montage.json
+    heald run trace montage.json    the same as heald run --trace montage.json
     heald run --trace montage.json --speed 0.1 --size 0.001 --cores
     """
     from heald.flow.session import Session

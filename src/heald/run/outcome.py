@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import pickle
 import traceback
 from collections.abc import Callable
@@ -74,19 +76,38 @@ def failure(raised: BaseException) -> Failure:
 
 def _pickled(raised: BaseException) -> Payload | None:
     """The exception with its traceback and those that caused it, or None when it cannot travel."""
+    _shorten(raised.__traceback__)
+    stream = io.BytesIO()
+    try:
+        _pickler()(stream, 5).dump(raised)
+        data = stream.getvalue()
+        pickle.loads(data)  # an exception whose constructor wants other arguments fails only here
+    except Exception:
+        return None
+    return Payload(data)
+
+
+@functools.cache
+def _pickler() -> Any:
+    """A pickler that keeps tracebacks and causes. tblib would have all pickling in the process do so."""
     import cloudpickle
     from tblib import pickling_support
 
-    _shorten(raised.__traceback__)
-    for dumps in (pickle.dumps, cloudpickle.dumps):  # the second for a class of the script, which goes by value
-        try:
-            pickling_support.install(raised)
-            data = dumps(raised, 5)
-            pickle.loads(data)  # an exception whose constructor wants other arguments fails only here
-        except Exception:
-            continue
-        return Payload(data)
-    return None
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # also for classes of the script, which go by value
+        def reducer_override(self, value: Any) -> Any:
+            if isinstance(value, TracebackType):
+                return pickling_support.pickle_traceback(value)
+            if not isinstance(value, BaseException):
+                return super().reducer_override(value)
+            if type(value).__module__ != "builtins":
+                return pickling_support.pickle_exception(value)
+            parts: Any = value.__reduce__()
+            made, args, *state = parts  # tblib would drop what some of these keep outside of `args`
+            around = (value.__cause__, value.__traceback__, value.__context__, value.__suppress_context__)
+            notes = getattr(value, "__notes__", None)
+            return (pickling_support.unpickle_exception, (made, args, *around, notes), *state)
+
+    return Pickler
 
 
 def _shorten(trace: TracebackType | None) -> None:

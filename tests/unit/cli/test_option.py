@@ -19,6 +19,9 @@ def commands(group: Any = None, *path: str) -> Iterator[tuple[tuple[str, ...], A
             yield (*path, name), command
 
 
+# What prints what the user's own programs wrote, and what writes a page.
+WITHOUT_JSON = {("task", "log"), ("run", "script"), ("run", "report")}
+
 every = pytest.mark.parametrize(("path", "command"), list(commands()))
 
 
@@ -31,7 +34,7 @@ def test_help_has_an_example(path: tuple[str, ...], command: Any, heald: Callabl
 
 @every
 def test_it_speaks_json(path: tuple[str, ...], command: Any) -> None:
-    if path != ("task", "log"):  # that prints what the user's own programs wrote
+    if path not in WITHOUT_JSON:
         assert "--json" in {flag for option in command.params for flag in option.opts}
 
 

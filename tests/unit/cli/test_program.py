@@ -23,7 +23,7 @@ def test_help_is_a_map(heald: Heald) -> None:
     text = heald("--help").stdout
     for noun in ("task", "run", "data"):
         assert f"\n  {noun}  " in text
-    assert text.count("\n    heald ") == 3  # examples
+    assert text.count("\n    heald ") == 5  # examples
     assert "docs/index.md" in text
     assert max(map(len, text.splitlines())) <= 100
 

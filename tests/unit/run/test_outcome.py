@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copyreg
 import pickle
 import threading
 import traceback
@@ -169,3 +170,27 @@ def test_live_holds_the_very_value() -> None:
     value = object()
     assert Live(value).value is value
     assert not Live(value).lazy
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        SystemExit(3),
+        OSError(2, "No such file", "a.txt"),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+        KeyError("x"),
+        StopIteration(7),
+    ],
+    ids=lambda raised: type(raised).__name__,
+)
+def test_exceptions_of_python_come_back_whole(raised: BaseException) -> None:
+    found = failure(raised)
+    assert found.exception is not None
+    back = pickle.loads(found.exception.data)
+    assert (type(back), back.args, str(back)) == (type(raised), raised.args, str(raised))
+    assert getattr(back, "code", None) == getattr(raised, "code", None)
+
+
+def test_pickling_elsewhere_in_the_process_is_left_alone() -> None:
+    failure(SystemExit(3))
+    assert SystemExit not in copyreg.dispatch_table
