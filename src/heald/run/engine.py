@@ -7,7 +7,6 @@ Nothing else reads or writes the graph, so there are no locks around it.
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import logging
 import os
@@ -44,6 +43,7 @@ from heald.run.protocol import Order
 from heald.run.route import Routes
 from heald.run.selector import Selector
 from heald.run.tally import Tally
+from heald.run.timer import Timers
 from heald.run.value import payload_of
 
 T = TypeVar("T")
@@ -79,8 +79,7 @@ class Engine:
         self._limit = limit
         self._graph = Graph()
         self._inbox: deque[Any] = deque()
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._tickets = itertools.count()
+        self._timers = Timers()
         self._settled: list[tuple[Future[Any], Any, State]] = []
         self._now = time.time()
         self._changed = threading.Condition()
@@ -243,12 +242,9 @@ class Engine:
     def _turn(self) -> None:
         selector = self.selector
         selector.asleep = True
-        timeout = None
         if self._inbox:
             selector.asleep = False
-        elif self._timers:
-            timeout = max(0.0, self._timers[0][0] - time.monotonic())
-        selector.wait(timeout, self._set_clock)
+        selector.wait(self._timers.wait, self._set_clock)
         now = self._now
         inbox = self._inbox
         for _ in range(min(len(inbox), _TURN)):
@@ -260,8 +256,7 @@ class Engine:
             else:
                 inbox.popleft()
                 message()
-        while self._timers and self._timers[0][0] <= time.monotonic():
-            heapq.heappop(self._timers)[2]()
+        self._timers.ring()
         for pool in self._pools.values():
             pool.dispatch.pump(now)
         if self.recorder is not None:
@@ -306,6 +301,7 @@ class Engine:
 
     def _refuse(self) -> None:
         """Settle all that is open: nothing will be run any more."""
+        self._tell()  # what was over already keeps its end
         state = "CANCELLED_AND_NOTIFIED" if self._closed else "FINISHED"
         while self._inbox:
             message = self._inbox.popleft()
@@ -412,7 +408,7 @@ class Engine:
 
     def after(self, seconds: float, act: Callable[[], None]) -> None:
         """Call `act` when that time has passed."""
-        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._tickets), act))
+        self._timers.add(seconds, act)
 
     def limit(self, label: str, order: Order, walltime: float) -> None:
         """The attempt begins now, and may take so many seconds."""
