@@ -25,7 +25,7 @@ from heald.run.worker import stop_word
 if TYPE_CHECKING:
     from heald.run.selector import Selector
 
-_READ = 1 << 18
+_READ = 1 << 16
 
 
 class Lane:
@@ -53,6 +53,7 @@ class Lane:
         self.lent = 0  # regions that the worker wrote and the driver has not given back
         self._out = bytearray()
         self._frames = protocol.Frames()
+        self._buffer = memoryview(bytearray(_READ))  # kept: a new one each time would be slow to get
         self._epoch = 0
         self._socket, self._theirs = socket.socketpair()
         for end in (self._socket, self._theirs):
@@ -74,10 +75,9 @@ class Lane:
 
     # -- out ---------------------------------------------------------------------------------------------------------
 
-    def hold(self, cpus: tuple[int, ...], variables: dict[str, str]) -> None:
-        """From now on the worker has these."""
-        hold = Hold(cpus, variables)
-        if hold != self._hold:
+    def hold(self, hold: Hold) -> None:
+        """From now on the worker has this."""
+        if hold is not self._hold and hold != self._hold:
             self._hold = hold
             self._write(protocol.frame([hold]))
 
@@ -174,19 +174,19 @@ class Lane:
         """What the worker reported since the last call; orders that are over have left `fifo`."""
         while not self._closed:
             try:
-                data = self._socket.recv(_READ)
+                size = self._socket.recv_into(self._buffer)
             except BlockingIOError:
                 return
             except OSError:
-                data = b""
-            if not data:
+                size = 0
+            if not size:
                 self._selector.forget(self._socket)
                 return
-            for body in self._frames.feed(data):
+            for body in self._frames.feed(self._buffer[:size]):
                 for report in protocol.reports(body):
                     self._note(report)
                     yield report
-            if len(data) < _READ:
+            if size < _READ:
                 return
 
     def _note(self, report: protocol.Report) -> None:

@@ -26,7 +26,7 @@ from heald.run.dispatch import Dispatch
 from heald.run.kernel import exit_text, kill_group
 from heald.run.lane import Lane
 from heald.run.log import tail
-from heald.run.protocol import Began, Born, Died, Ended, Order, Setup, Signal, Spawn
+from heald.run.protocol import Began, Born, Died, Ended, Hold, Order, Setup, Signal, Spawn
 from heald.run.usage import resident
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class Pool:
         nodes = [Node(os.uname().nodename, executor.cores, executor.gpus, executor.memory)]
         self.dispatch = Dispatch(self.label, nodes, host, self._hold, self._open_lane)
         self._lanes: dict[int, Lane] = {}
+        self._holds: dict[Any, Hold] = {}  # what leases of one shape give
         self._dead: list[Lane] = []  # whose results somebody still needs
         self._stillborn = 0
         self._watching = False
@@ -191,7 +192,10 @@ class Pool:
 
     def _hold(self, lane: Any, lease: Lease) -> None:
         share = lease.shares[0]
-        lane.hold(share.cpus if self.executor.bind else (), variables(share, lease.needs))
+        key = (share.cpus if self.executor.bind else (), share.gpus, lease.needs.cpus)
+        if key not in self._holds:
+            self._holds[key] = Hold(key[0], variables(share, lease.needs))
+        lane.hold(self._holds[key])
         if lease.needs.memory and not self._watching:
             self._watching = True
             self._host.after(_SAMPLE, self._watch_memory)

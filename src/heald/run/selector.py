@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
-import selectors
 import socket
 from collections.abc import Callable
+from select import EPOLLIN, EPOLLOUT, epoll
 
 _Act = Callable[[], None]
 
@@ -14,10 +15,10 @@ class Selector:
     """Calls a function for each descriptor that is ready. Only `wake` may be called from other threads."""
 
     def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
+        self._poll = epoll()  # itself: the module `selectors` around it costs as much again, twice a round trip
         self._acts: dict[int, list[_Act | None]] = {}  # descriptor -> [readable, writable]
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._selector.register(self._bell, selectors.EVENT_READ)
+        self._poll.register(self._bell, EPOLLIN)
         self.asleep = False
 
     def on_readable(self, channel: socket.socket, act: _Act | None) -> None:
@@ -38,17 +39,17 @@ class Selector:
         acts = self._acts.get(descriptor, [None, None])
         known = descriptor in self._acts
         acts[place] = act
-        mask = (selectors.EVENT_READ if acts[0] else 0) | (selectors.EVENT_WRITE if acts[1] else 0)
+        mask = (EPOLLIN if acts[0] else 0) | (EPOLLOUT if acts[1] else 0)
         if not mask:
             if known:
-                self._selector.unregister(descriptor)
+                self._poll.unregister(descriptor)
                 del self._acts[descriptor]
             return
         self._acts[descriptor] = acts
         if known:
-            self._selector.modify(descriptor, mask)
+            self._poll.modify(descriptor, mask)
         else:
-            self._selector.register(descriptor, mask)
+            self._poll.register(descriptor, mask)
 
     def wake(self) -> None:
         """End the wait that is going on, if one is."""
@@ -61,20 +62,24 @@ class Selector:
 
         Set `asleep` before the last look at what other threads may have left, and call this then.
         """
-        ready = self._selector.select(timeout if self.asleep else 0)
+        if not self.asleep:
+            timeout = 0
+        elif timeout is not None:
+            timeout = math.ceil(timeout * 1000) / 1000  # it would round down, and wake too soon again and again
+        ready = self._poll.poll(timeout)
         self.asleep = False
         if woke is not None:
             woke()
-        for key, mask in ready:
-            if key.fd == self._bell:
+        for descriptor, mask in ready:
+            if descriptor == self._bell:
                 os.eventfd_read(self._bell)
                 continue
-            for place, bit in ((0, selectors.EVENT_READ), (1, selectors.EVENT_WRITE)):
-                acts = self._acts.get(key.fd)
-                if mask & bit and acts is not None and (act := acts[place]) is not None:
+            for place, other in ((0, EPOLLOUT), (1, EPOLLIN)):  # the end of a channel is told to both
+                acts = self._acts.get(descriptor)
+                if mask & ~other and acts is not None and (act := acts[place]) is not None:
                     act()
 
     def close(self) -> None:
         """Close what it opened itself."""
-        self._selector.close()
+        self._poll.close()
         os.close(self._bell)

@@ -155,17 +155,17 @@ class TestOut:
         assert os.read(peer.claims, 100) == claim(0) * 2
 
     def test_hold_is_told_when_it_changes(self, lane: Lane, peer: Peer) -> None:
-        lane.hold((), {})
-        lane.hold((1,), {"OMP_NUM_THREADS": "1"})
-        lane.hold((1,), {"OMP_NUM_THREADS": "1"})
-        lane.hold((), {})
+        lane.hold(Hold((), {}))
+        lane.hold(Hold((1,), {"OMP_NUM_THREADS": "1"}))
+        lane.hold(Hold((1,), {"OMP_NUM_THREADS": "1"}))
+        lane.hold(Hold((), {}))
         assert peer.read() == [Hold((1,), {"OMP_NUM_THREADS": "1"}), Hold((), {})]
 
     def test_what_has_no_room_waits_for_it(self, lane: Lane, peer: Peer, selector: Selector) -> None:
         large = Payload(bytes(3_000_000))
         lane.send([order(1, arguments=large)])
         lane.send([order(2)])
-        lane.hold((1,), {})
+        lane.hold(Hold((1,), {}))
         found: list[Instruction] = []
         while len(found) < 4:
             turn(selector)

@@ -16,7 +16,7 @@ import pytest
 from heald.core.environment import Environment
 from heald.core.event import Failure
 from heald.core.retry import CANCELLED, USER
-from heald.run.protocol import Began, Ended, Kept, Order, Released
+from heald.run.protocol import Began, Ended, Hold, Kept, Order, Released
 from heald.run.worker import stop_word
 from heald.testing.executor import Gate
 from heald.testing.work import add, echo, fail, held
@@ -136,9 +136,9 @@ class TestAttempts:
 
     def test_it_holds_what_it_is_told_to(self, workers: Any, lane: Any) -> None:
         cores = os.sched_getaffinity(0)
-        lane.hold((min(cores),), {"HELD": "yes"})
+        lane.hold(Hold((min(cores),), {"HELD": "yes"}))
         assert workers.outcome(lane, workers.order(look)) == ("yes", {min(cores)})
-        lane.hold((), {})
+        lane.hold(Hold((), {}))
         assert workers.outcome(lane, workers.order(look)) == (None, cores)
 
     def test_a_command(self, workers: Any, lane: Any) -> None:
