@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copyreg
 import hashlib
 import os
 import pickle
@@ -10,7 +11,7 @@ import sys
 import textwrap
 import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fsspec
@@ -131,8 +132,17 @@ class TestFetch:
             transfer.fetch(web.url("/500").replace("//", "//me:secret@"), target)
         assert "secret" not in str(caught.value)
 
-    def test_errors_travel(self, web: Web, target: Path) -> None:
+    @pytest.fixture
+    def with_tracebacks(self) -> Iterator[None]:
+        """All exceptions of the process are pickled with their tracebacks, for a while."""
+        known = dict(copyreg.dispatch_table)
         tblib.pickling_support.install()
+        yield
+        copyreg.dispatch_table.clear()
+        copyreg.dispatch_table.update(known)
+
+    @pytest.mark.usefixtures("with_tracebacks")
+    def test_errors_travel(self, web: Web, target: Path) -> None:
         for path in ("/500", "/404", "/hangs-up"):
             with pytest.raises(StagingError) as caught:
                 transfer.fetch(web.url(path), target)
