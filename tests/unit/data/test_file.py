@@ -93,8 +93,8 @@ def test_a_far_file_has_a_path_once_staged() -> None:
     file = File("s3://bucket/x")
     with pytest.raises(UsageError, match="no local path yet"):
         os.fspath(file)
-    staged(file, "/work/x")
-    assert (os.fspath(file), str(file), f"{file}", file.path) == ("/work/x",) * 3 + (Path("/work/x"),)
+    staged(file, "/scratch/x")
+    assert (os.fspath(file), str(file), f"{file}", file.path) == ("/scratch/x",) * 3 + (Path("/scratch/x"),)
     assert file == File("s3://bucket/x")
     assert not file.local
     with pytest.raises(UsageError):  # the copy is this machine's
