@@ -62,10 +62,10 @@ def _within(session: Any, file: Path, arguments: list[str]) -> int:
         status = _exit_status(file, arguments)
         session.close()
     except KeyboardInterrupt:
-        typer.echo("\nheald: running tasks are let to end, others are not begun; Ctrl-C again stops them", err=True)
-        session.cancel_waiting()
         status = 130
         try:
+            typer.echo("\nheald: running tasks are let to end, others are not begun; Ctrl-C again stops them", err=True)
+            session.cancel_waiting()
             session.close()
         except KeyboardInterrupt:
             session.close(cancel=True)
