@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Container
 
 _SUBREAPER, _PARENT_DEATH = 36, 1  # PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG
 
@@ -51,6 +52,18 @@ def descendants(pid: int) -> list[int]:
         found.append(child)
         stack.extend(children(child))
     return found
+
+
+def end_children(keep: Container[int]) -> None:
+    """Kill and reap every child of this process and all below it, except those in `keep`."""
+    while strays := [pid for pid in children(os.getpid()) if pid not in keep]:
+        for pid in strays:
+            for below in (pid, *descendants(pid)):
+                kill(below, signal.SIGKILL)
+            try:
+                os.waitpid(pid, 0)
+            except ChildProcessError:
+                pass
 
 
 def kill(pid: int, number: int) -> bool:

@@ -130,14 +130,7 @@ class Spawner:
 
     def _sweep(self) -> None:
         """Kill what dead workers left: it is our child now, and is no worker."""
-        while strays := [pid for pid in kernel.children(os.getpid()) if pid not in self.numbers]:
-            for pid in strays:
-                for below in (pid, *kernel.descendants(pid)):
-                    kernel.kill(below, signal.SIGKILL)
-                try:
-                    os.waitpid(pid, 0)
-                except ChildProcessError:
-                    pass
+        kernel.end_children(self.numbers)
 
     def _tell(self, notice: protocol.Notice) -> None:
         try:

@@ -156,15 +156,7 @@ class Surrounding:
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return  # by far the commonest: it left none
-        keep = self._library_children()
-        while left := [pid for pid in kernel.children(self.pid) if pid not in keep]:
-            for pid in left:
-                for below in (pid, *kernel.descendants(pid)):
-                    kernel.kill(below, signal.SIGKILL)
-                try:
-                    os.waitpid(pid, 0)
-                except ChildProcessError:
-                    pass
+        kernel.end_children(self._library_children())
 
     def _library_children(self) -> set[int]:
         """Helpers that multiprocessing keeps for the life of a process, not for a task."""
