@@ -1,5 +1,6 @@
 """What a system offers to the workloads. A system that lacks something leaves it out, and the table says so."""
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ class Adapter:
     requirements: ClassVar[tuple[str, ...]] = ()
     imports: ClassVar[str] = ""
     limits: ClassVar[Mapping[str, int]] = {}
+    lists: ClassVar[bool] = False  # it has `listing`
 
     def __init__(self, workers: int, folder: Path) -> None:
         self.workers = workers
@@ -62,6 +64,33 @@ class Adapter:
     def commands(self, command: str, count: int) -> int:
         """Run a command many times and tell how many exited with 0."""
         return self.gather([self.submit(function.call, [command]) for _ in range(count)]).count(0)
+
+    def lines(self, command: str, values: Sequence[str]) -> None:
+        """Run a command line for each value, from the start of the system's own program to its end."""
+        raise NotImplementedError("it has no program that runs command lines")
+
+    def script(self, script: Path) -> str:
+        """Run a script written for Parsl, from its start to its end; give what it printed."""
+        raise NotImplementedError("it runs no scripts of Parsl")
+
+    def parsl_perf(self, config: Path, tasks: int) -> str:
+        """Measure a configuration of Parsl by `parsl-perf`; give what that printed."""
+        raise NotImplementedError("it has no parsl-perf")
+
+    def listing(self, rows: int) -> str:
+        """Print the first tasks of the run that has just ended, and how many ended how, by the system's own program."""
+        raise NotImplementedError
+
+    def help(self) -> str:
+        """Print the help of the system's own program."""
+        raise NotImplementedError("it has no program of its own")
+
+    def program(self, *words: str) -> str:
+        """Run a program of the system's environment; give what it printed."""
+        import subprocess
+
+        variables = os.environ | {"WORKERS": str(self.workers)}
+        return subprocess.run(words, env=variables, stdout=subprocess.PIPE, text=True, check=True).stdout
 
     def warm(self) -> None:
         """Wait until every worker has answered, then run a hundred tasks."""

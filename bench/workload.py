@@ -16,6 +16,9 @@ from bench.adapter import Adapter
 LAYER_WIDTH = 100
 IN_FLIGHT = 8  # bounds the memory of systems that copy a large argument for each task
 LATENCY_SECONDS = 10
+LISTED_AT_ONCE = 50_000  # futures held while a long journal is made
+SCRIPTS = Path(__file__).parent / "script"
+PRINTED = {"hello": "hello world HELLO WORLD", "files": "220", "reduce": "3.1333125"}
 
 
 class Workload(NamedTuple):
@@ -130,6 +133,25 @@ def command(system, tasks, meter):
     return tasks / meter.seconds
 
 
+def run_lines(system, tasks, meter):
+    with meter:
+        system.lines("true", [str(number) for number in range(tasks)])
+    return tasks / meter.seconds
+
+
+def parsl_scripts(system, tasks, meter):
+    with meter:
+        printed = {name: system.script(SCRIPTS / f"{name}.py").strip() for name in list(PRINTED)[:tasks]}
+    expect(printed, {name: PRINTED[name] for name in printed})
+    return meter.seconds
+
+
+def parsl_perf(system, tasks, meter):
+    with meter:
+        printed = system.parsl_perf(SCRIPTS / "config.py", tasks)
+    return float(printed.rpartition("Tasks per second:")[2].split()[0])
+
+
 def first_result(system, tasks, meter):
     with meter:
         system.start()
@@ -153,6 +175,32 @@ def import_time(system, tasks, meter):
                 raise ImportError(done.stderr.splitlines()[-1])
             laps.append(float(done.stdout.split()[-1]))
     return median(laps[1:]) * 1e3  # the first one may have compiled the modules
+
+
+def listing(system, tasks, meter):
+    if not system.lists:  # asked before a million tasks are run
+        raise NotImplementedError("it has no program that lists the tasks of a run")
+    system.start()
+    for first in range(0, tasks, LISTED_AT_ONCE):
+        numbers = range(first, min(first + LISTED_AT_ONCE, tasks))
+        system.gather([system.submit(function.noop, number) for number in numbers])
+    system.stop()
+    with meter:
+        printed = system.listing(50)
+    expect(f"{tasks:,} done" in printed, True)
+    return meter.seconds
+
+
+def help_page(system, tasks, meter):
+    from statistics import median
+
+    laps = []
+    with meter:
+        for _ in range(tasks):
+            began = time.perf_counter()
+            system.help()
+            laps.append(time.perf_counter() - began)
+    return median(laps) * 1e3
 
 
 def queued(system, tasks, meter):
@@ -211,8 +259,17 @@ WORKLOADS = {
     "array": Workload(20, "ms a task", "an array of 10 MB in, one of 10 MB out", array),
     "shared_array": Workload(50, "ms a task", "one array of 100 MB read by 50 tasks", shared_array),
     "command": Workload(1_000, "commands/s", "/bin/true 1,000 times", command, more_is_better=True),
+    "run_lines": Workload(
+        1_000, "lines/s", "`true` for 1,000 inputs, by the program for that", run_lines, more_is_better=True, warm=False
+    ),
+    "parsl_scripts": Workload(3, "s", "three scripts of Parsl's kind, each from start to end", parsl_scripts, warm=False),
+    "parsl_perf": Workload(
+        10_000, "tasks/s", "10,000 empty apps, as parsl-perf measures", parsl_perf, more_is_better=True, warm=False
+    ),
     "first_result": Workload(1, "s", "from the start of a script to its first result", first_result, warm=False),
     "import": Workload(5, "ms", "the import that a script starts with", import_time, warm=False),
+    "listing": Workload(1_000_000, "s", "a page of the tasks of a run of a million, listed", listing, warm=False),
+    "help": Workload(11, "ms", "`--help` of the system's own program, median", help_page, warm=False),
     "queued": Workload(100_000, "bytes a task", "the client's memory for tasks that wait in the queue", queued),
     "map": Workload(1_000_000, "MB", "the client's peak growth while a map yields its results", map_memory),
 }

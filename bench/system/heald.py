@@ -35,14 +35,29 @@ class Heald(Adapter):
         futures = [run.submit([command]) for _ in range(count)]
         return sum(future.exception() is None for future in futures)
 
+    def lines(self, command, values):
+        self.program("heald", "run", "-j", str(self.workers), command, ":::", *values)
+
+    def script(self, script):
+        return self.program("heald", "run", "--compat", "--quiet", "--journal", f"{script.stem}.heald", str(script))
+
+    def parsl_perf(self, config, tasks):
+        return self.program("heald", "compat", "parsl-perf", "--config", str(config), "--iterate", f"10,{tasks}")
+
+    def help(self):
+        return self.program("heald", "--help")
+
     def stop(self):
         self.session.close()
 
 
 class HealdJournal(Heald):
-    """Every event in a file, so that the run can be resumed."""
+    """Every event in a file, so that the run can be resumed, and looked at."""
 
-    journal = True
+    journal = lists = True
+
+    def listing(self, rows):
+        return self.program("heald", "task", "ls", "--run", str(self.folder / "run.heald"), "--limit", str(rows))
 
 
 class HealdExecutor(Futures):

@@ -64,8 +64,16 @@ class ParslHtex(ParslThreads):
         )
 
 
+    def script(self, script):
+        return self.program("python", str(script))
+
+    def parsl_perf(self, config, tasks):
+        return self.program("parsl-perf", "--config", str(config), "--iterate", f"10,{tasks}")
+
+
 class ParslHtexQuiet(ParslHtex):
     """Tuned: no log files, tasks fetched ahead, messages not encrypted."""
 
     logging = False
+    script, parsl_perf = Adapter.script, Adapter.parsl_perf  # these bring their own configuration
     options: ClassVar[dict[str, Any]] = {"prefetch_capacity": 64, "encrypted": False}

@@ -32,9 +32,15 @@ class Xargs(Shell):
     def line(self, command):
         return ["xargs", "-P", str(self.workers), "-n", "1", command]
 
+    def lines(self, command, values):
+        subprocess.run(self.line(command), input="\n".join(values), text=True, check=True)
+
 
 class Parallel(Shell):
     """GNU Parallel (O. Tange, https://doi.org/10.5281/zenodo.1146014), installed by the machine's package manager."""
 
     def line(self, command):
         return ["parallel", "--will-cite", "-j", str(self.workers), "-n", "0", command]
+
+    def lines(self, command, values):
+        self.program("parallel", "--will-cite", "-j", str(self.workers), command, ":::", *values)

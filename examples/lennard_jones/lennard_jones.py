@@ -130,7 +130,7 @@ def arguments() -> Namespace:
     """What the command line asks for."""
     parser = ArgumentParser(description="Sweeps the phases of the Lennard-Jones fluid.")
     parser.add_argument("--out", type=Path, help="where the results go (results/lennard_jones)")
-    parser.add_argument("--workers", type=int, default=2, help="cores to use (2)")
+    parser.add_argument("--workers", type=int, help="cores of this machine to use, whatever `heald run` says")
     parser.add_argument("--quick", action="store_true", help="a few short runs, about 15 seconds")
     return parser.parse_args()
 
@@ -147,8 +147,8 @@ def main() -> int:
         out = asked.out or Path("results/lennard_jones")
         sweep = Sweep(out.resolve(), tuple(DENSITIES), tuple(published.NIST), 15000, refinements=3, order=6)
     sweep.out.mkdir(parents=True, exist_ok=True)
-    executor = heald.ProcessExecutor(workers=asked.workers)
-    with heald.Session(executors=[executor], journal=sweep.out / "run.heald", progress=True):
+    executors = [heald.ProcessExecutor(asked.workers)] if asked.workers else None
+    with heald.Session(executors, journal=sweep.out / "run.heald", progress=True):
         points, checks = workflow(sweep)
     show(points, checks, Console())
     print(f"\n{len(points)} runs; see {out}/isotherms.png, table.csv and comparison.txt")

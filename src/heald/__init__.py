@@ -5,9 +5,10 @@ as imports for type checkers, as text for the interpreter. A test holds the two 
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 from heald.core.version import __version__ as __version__
+
+TYPE_CHECKING = False  # as `typing` has it, which alone takes longer to load than all of this
 
 if TYPE_CHECKING:
     from heald.core.environment import Environment as Environment
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     from heald.core.errors import OutOfMemory as OutOfMemory
     from heald.core.errors import OutputMissing as OutputMissing
     from heald.core.errors import ResultError as ResultError
+    from heald.core.errors import SchedulerUnreachable as SchedulerUnreachable
+    from heald.core.errors import SiteError as SiteError
     from heald.core.errors import StagingError as StagingError
+    from heald.core.errors import SubmitFailed as SubmitFailed
     from heald.core.errors import TaskCancelled as TaskCancelled
     from heald.core.errors import TaskError as TaskError
     from heald.core.errors import UsageError as UsageError
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from heald.flow.task import command as command
     from heald.flow.task import join as join
     from heald.flow.task import task as task
+    from heald.run.cluster.executor import ClusterExecutor as ClusterExecutor
     from heald.run.command import CommandLine as CommandLine
     from heald.run.command import Completed as Completed
     from heald.run.future import Future as Future
@@ -52,8 +57,8 @@ _MODULES = {
     "heald.core.environment": "Environment",
     "heald.core.errors": (
         "CommandFailed ConfigurationError CycleError DependencyError HealdError JournalCorrupt JournalError "
-        "JournalLocked NotPicklable OutOfMemory OutputMissing ResultError StagingError TaskCancelled TaskError "
-        "UsageError WalltimeExceeded WorkerLost"
+        "JournalLocked NotPicklable OutOfMemory OutputMissing ResultError SchedulerUnreachable SiteError StagingError "
+        "SubmitFailed TaskCancelled TaskError UsageError WalltimeExceeded WorkerLost"
     ),
     "heald.core.resources": "Resources",
     "heald.core.retry": "Retry",
@@ -62,6 +67,7 @@ _MODULES = {
     "heald.flow.run": "Run runs",
     "heald.flow.session": "Session",
     "heald.flow.task": "Function command join task",
+    "heald.run.cluster.executor": "ClusterExecutor",
     "heald.run.command": "CommandLine Completed",
     "heald.run.future": "Future as_completed wait",
     "heald.run.process": "ProcessExecutor",
@@ -72,7 +78,7 @@ _HOMES = {name: module for module, names in _MODULES.items() for name in names.s
 if not TYPE_CHECKING:  # to a type checker, `__getattr__` would make every misspelt name right
     __all__ = sorted(_HOMES)
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> object:
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = globals()[name] = getattr(import_module(_HOMES[name]), name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -10,10 +11,17 @@ def main() -> None:
     from heald.cli.launch import routed
 
     over_inputs, words = routed(sys.argv[1:])
+    if over_inputs or words[:2] == ["run", "script"]:
+        from heald.run.boot import boot_early
+
+        boot_early()
     if over_inputs:
         from heald.cli.parallel import main as parallel
 
-        sys.exit(parallel(words))
+        status = parallel(words)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)  # to take the interpreter down in good order would last as long as a dozen jobs
     from heald.cli.program import app
 
     app(words, prog_name="heald")

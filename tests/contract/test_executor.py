@@ -77,7 +77,7 @@ class Ours(ExecutorContract):
         with self.make() as executor:
             yield executor
 
-    def make(self) -> heald.ThreadExecutor | heald.ProcessExecutor:
+    def make(self) -> heald.ThreadExecutor | heald.ProcessExecutor | heald.ClusterExecutor:
         raise NotImplementedError
 
     def test_futures_stand_for_their_values(self, executor: concurrent.futures.Executor) -> None:
@@ -115,6 +115,17 @@ class Ours(ExecutorContract):
         found = executor.submit(chained).exception()
         assert isinstance(found, ValueError)
         assert repr(found.__cause__) == "KeyError('k')"
+
+    def test_a_running_task_says_so(
+        self, executor: concurrent.futures.Executor, gate: Callable[[], Gate], wait_until: Callable[..., None]
+    ) -> None:
+        one = gate()
+        future = executor.submit(held, one.path)
+        one.wait_entered()
+        wait_until(future.running)
+        one.open()
+        future.result(30)
+        assert not future.running()
 
     def test_a_running_task_can_be_cancelled(
         self, executor: concurrent.futures.Executor, gate: Callable[[], Gate]
@@ -239,3 +250,10 @@ class TestProcessExecutor(Ours):
         one.open()
         assert executor.submit(touch, tmp_path / "next").result(30) == "next"
         assert not late.exists()
+
+
+class TestClusterExecutor(Ours):
+    """On this machine, where a block is a process: the agent, the wire and all between are the real ones."""
+
+    def make(self) -> heald.ClusterExecutor:
+        return heald.ClusterExecutor("local", workers=2, grace="100ms")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.testbed.fixture import each_mpi, flux, gridengine, hosts, pbs, slurm, testbeds_stay_clean  # noqa: F401
 
 import heald
 

@@ -39,7 +39,7 @@ FLOOR = {folder: number for number, folders in enumerate(FLOORS) for folder in f
 
 # All that the core may import besides itself: nothing that reads a clock, a file, the environment or the network.
 PURE = {
-    "__future__", "abc", "bisect", "collections", "dataclasses", "datetime", "enum", "functools", "hashlib", "heapq",
+    "__future__", "_blake2", "abc", "bisect", "collections", "dataclasses", "datetime", "enum", "functools", "hashlib", "heapq",
     "itertools", "math", "msgspec", "operator", "re", "typing",
 }  # fmt: skip
 PURE_IN = {"core/errors.py": {"concurrent"}}  # TaskCancelled is a concurrent.futures.CancelledError
@@ -59,8 +59,10 @@ BROAD: dict[str, tuple[int, str]] = {
     "data/transfer.py": (3, "fsspec's protocols are plug-ins; the thread of a transfer; tidying up after an error"),
     "flow/task.py": (1, "pickling the user's function"),
     "run/attempt.py": (3, "the user's function, and unpickling it and its arguments"),
-    "run/engine.py": (3, "the top of the engine's loop; pickling a user's value; the user's retry hook"),
+    "run/control.py": (1, "what another process asks for may not end the run: it is told of the fault"),
+    "run/engine.py": (2, "the top of the engine's loop; pickling a user's value"),
     "run/future.py": (3, "the user's callback; unpickling the value"),
+    "run/hook.py": (1, "the user's retry hook"),
     "run/memoiser.py": (3, "pickling users' values, twice; the top of the memo's loop"),
     "run/process.py": (1, "pickling the user's initializer"),
     "run/recorder.py": (1, "pickling the value of a task that ran in this process"),

@@ -9,7 +9,8 @@ import os
 from collections.abc import Sequence
 
 _COMMANDS = {"ls", "show", "report", "prune", "script", "trace", "--help", "-h"}
-_VALUES = {"--journal", "--workers", "--executor", "--retries"}  # options of scripts that take a word
+# Options of scripts that take a word, and those that do not.
+_VALUES = {"--journal", "--workers", "--executor", "--retries", "--site", "--nodes", "--walltime", "--blocks"}
 _FLAGS = {"--progress", "--quiet", "--compat"}
 
 

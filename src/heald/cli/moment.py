@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 
 
 def moment(time: datetime | None, now: datetime) -> str:
@@ -13,7 +14,10 @@ def moment(time: datetime | None, now: datetime) -> str:
     >>> moment(noon, noon) == f"{noon:%H:%M:%S}", moment(noon.replace(day=3), noon) == f"{noon:2026-05-03 %H:%M}"
     (True, True)
     """
-    if time is None:
-        return ""
+    return "" if time is None else _clock(time.replace(microsecond=0), now)
+
+
+@lru_cache(1024)  # the rows of a long table share their seconds
+def _clock(time: datetime, now: datetime) -> str:
     local, today = time.astimezone(), now.astimezone()
     return f"{local:%H:%M:%S}" if local.date() == today.date() else f"{local:%Y-%m-%d %H:%M}"

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from heald.cli import data, run, task
+from heald.cli import compat, data, run, site, task
 from heald.core.errors import HealdError, UsageError
 
 
@@ -47,6 +47,8 @@ app = typer.Typer(
 app.add_typer(task.app, name="task")
 app.add_typer(run.app, name="run")
 app.add_typer(data.app, name="data")
+app.add_typer(site.app, name="site")
+app.add_typer(compat.programs(), name="compat")
 
 
 def _version(wanted: bool) -> None:

@@ -42,12 +42,12 @@ def ls(
     from heald.cli.table import Column, document
     from heald.cli.view import RunView, run_view
     from heald.core.errors import JournalError
-    from heald.flow.run import ENDED, runs
+    from heald.flow.run import ENDED, Run, runs
 
     found, views = [run for run in runs() if everything or run.recorded or run.state != ENDED], []
     for run in found[:limit] if json else some(found, limit):
         try:
-            views.append(run_view(run))
+            views.append(run_view(Run(run.path)))  # a Run remembers its tasks: one at a time is enough in memory
         except JournalError as error:
             views.append(RunView(run=run.path.name, state="damaged", command=error.message))
     if json:

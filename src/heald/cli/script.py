@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import runpy
 import sys
@@ -11,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from heald.cli.compat import serve
 from heald.cli.screen import say, width
 
 
@@ -22,6 +22,12 @@ def script(
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, metavar="N", help="Cores to use; by default all.")] = None,
     executor: Annotated[str, typer.Option(help="process or thread.")] = "process",
+    site: Annotated[
+        str, typer.Option(metavar="SITE", help="Run on nodes of this site (see heald site ls), not on this machine.")
+    ] = "",
+    nodes: Annotated[int, typer.Option(min=1, metavar="N", help="Nodes of each batch job at the site.")] = 1,
+    walltime: Annotated[str, typer.Option(metavar="TIME", help="Of each batch job, as 30m or 1:30:00.")] = "",
+    blocks: Annotated[int, typer.Option(min=1, metavar="N", help="Batch jobs at a time, at most.")] = 1,
     retries: Annotated[int, typer.Option(min=0, metavar="N", help="For tasks that name no number of their own.")] = 0,
     progress: Annotated[
         bool | None, typer.Option("--progress/--quiet", help="Show a progress bar, or nothing.")
@@ -35,23 +41,39 @@ def script(
     \b
     heald run script study.py    the same as heald run study.py
     heald run --workers 4 --retries 2 study.py --steps 1000
+    heald run --site polaris --nodes 4 --walltime 1h study.py
     """
+    from heald.flow.current import standard
     from heald.flow.session import Session
-    from heald.run.process import ProcessExecutor
-    from heald.run.thread import ThreadExecutor
 
     if compat:
-        importlib.import_module("heald.compat").install("parsl")  # a floor above: only asked for by name
-    makers: dict[str, Any] = {"process": ProcessExecutor, "thread": ThreadExecutor}
-    if executor not in makers:
-        raise typer.BadParameter("must be process or thread", param_hint="--executor")
-    chosen = makers[executor](workers) if workers is not None else makers[executor]()
+        serve("parsl")
+    chosen = _at_site(site, nodes, walltime, blocks, workers) if site else _here(executor, workers)
+    standard[:] = [chosen]
     folder = journal or file.with_suffix(".heald")
     session = Session([chosen], journal=folder, retries=retries, progress=progress)
     status = _within(session, file, arguments or [])
     if progress is not False:
         _summarise(folder)
     raise typer.Exit(status)
+
+
+def _here(executor: str, workers: int | None) -> Any:
+    """What runs tasks on this machine."""
+    from heald.run.process import ProcessExecutor
+    from heald.run.thread import ThreadExecutor
+
+    makers: dict[str, Any] = {"process": ProcessExecutor, "thread": ThreadExecutor}
+    if executor not in makers:
+        raise typer.BadParameter("must be process or thread", param_hint="--executor")
+    return makers[executor](workers) if workers is not None else makers[executor]()
+
+
+def _at_site(site: str, nodes: int, walltime: str, blocks: int, workers: int | None) -> Any:
+    """What runs them on nodes of a site. No batch job is asked for before the first task."""
+    from heald.run.cluster.executor import ClusterExecutor
+
+    return ClusterExecutor(site, nodes=nodes, walltime=walltime or 0, blocks=(0, 0, blocks), workers=workers)
 
 
 def _within(session: Any, file: Path, arguments: list[str]) -> int:

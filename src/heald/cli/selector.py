@@ -14,8 +14,9 @@ among 1 to 9 and 12.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
+from functools import cache
 
 from heald.core.errors import UsageError
 from heald.core.history import Record
@@ -38,26 +39,35 @@ def selection(words: Sequence[str]) -> Test:
     for word in words:
         sort, test = _term(word)
         sorts.setdefault(sort, []).append(test)
-    wanted = list(sorts.values())
-    return lambda record, work: all(any(test(record, work) for test in tests) for tests in wanted)
+    tests = [_joined(any, alternatives) for alternatives in sorts.values()]
+    return _joined(all, tests)
+
+
+def _joined(quantor: Callable[[Iterable[bool]], bool], tests: Sequence[Test]) -> Test:
+    """Any of some tests, or all; one alone is not wrapped, since there may be a million tasks to ask."""
+    if len(tests) == 1:
+        return tests[0]
+    return lambda record, work: quantor(test(record, work) for test in tests)
 
 
 def _term(word: str) -> tuple[str, Test]:
     """The sort of a word, and its test."""
     field, equals, pattern = word.partition("=")
+    matches = cache(lambda text: fnmatchcase(text, pattern))
     if field == "name" and equals:
-        return field, lambda record, work: fnmatchcase(work.name, pattern)
+        return field, lambda record, work: matches(work.name)
     if field == "state" and equals:
         if pattern not in State.__members__:
             raise UsageError(f"{pattern!r} is no state of a task", hint=f"there are {', '.join(State.__members__)}")
-        return field, lambda record, work: record.state is State[pattern]
+        state = State[pattern]
+        return field, lambda record, work: record.state is state
     if field == "failure" and equals:
         if pattern not in KINDS:
             raise UsageError(f"{pattern!r} is no class of failure", hint=f"there are {', '.join(KINDS)}")
         return field, lambda record, work: record.failure is not None and record.failure.kind == pattern
     if field.startswith("tag:") and equals:
         tag = field.removeprefix("tag:")
-        return field, lambda record, work: any(key == tag and fnmatchcase(value, pattern) for key, value in work.tags)
+        return field, lambda record, work: any(key == tag and matches(value) for key, value in work.tags)
     if found := _IDS.fullmatch(word):
         first, dash, last, labelled = found.groups()
         low = int(labelled or first)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from datetime import UTC, datetime
+from heapq import nlargest
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -72,7 +75,7 @@ def summary(run: Run) -> Summary:
     opened = history.opened[-1]
     seconds, cores = _busy(history, now, over=view.state in (ENDED, KILLED))
     timed = [record for record in history.records.values() if record.usage is not None and record.usage.started]
-    slowest = sorted(timed, key=lambda record: -record.usage.seconds if record.usage else 0.0)[:_SLOWEST]
+    slowest = nlargest(_SLOWEST, timed, key=attrgetter("usage.seconds"))
     return Summary(
         **msgspec.structs.asdict(view),
         folder=str(run.path),
@@ -92,32 +95,30 @@ def summary(run: Run) -> Summary:
 
 def _busy(history: History, now: float, *, over: bool) -> tuple[float, float]:
     """Seconds that the process of the run has had so far, and core seconds of the attempts that it made."""
-    begun = last = history.opened[-1].time
-    cores = 0.0
-    for record in history.records.values():
-        last = max(last, record.settled, record.placed, record.started)
+    records, begun, cores = history.records.values(), history.opened[-1].time, 0.0
+    width = {digest: work.resources.cpus * work.resources.ranks for digest, work in history.works.items()}
+    for record in records:
         if record.started >= begun:
-            resources = history.work(record).resources
             seconds = record.usage.seconds if record.usage is not None else 0.0
             if record.state is State.running:
                 seconds = now - record.started
-            cores += seconds * resources.cpus * resources.ranks
-    end = history.closed.time if history.closed is not None else last if over else now
+            cores += seconds * width[record.task.work]
+    end = now
+    if history.closed is not None:
+        end = history.closed.time
+    elif over:
+        end = max([begun, *(max(record.settled, record.placed, record.started) for record in records)])
     return end - begun, cores
 
 
 def _names(history: History) -> list[NameView]:
     """The tasks by name, those that took longest first."""
-    found: dict[str, list[float]] = {}
+    works, seconds = history.works, defaultdict[str, float](float)
     for record in history.records.values():
-        row = found.setdefault(history.work(record).name, [0, 0, 0, 0.0])
-        row[0] += 1
-        row[1] += record.state is State.done
-        row[2] += record.state is State.failed
-        row[3] += record.usage.seconds if record.usage is not None else 0.0
+        seconds[works[record.task.work].name] += record.usage.seconds if record.usage is not None else 0.0
     views = [
-        NameView(name=name, tasks=int(tasks), done=int(done), failed=int(failed), seconds=seconds)
-        for name, (tasks, done, failed, seconds) in found.items()
+        NameView(name=name, tasks=of.total(), done=of[State.done], failed=of[State.failed], seconds=seconds[name])
+        for name, of in history.tally().items()
     ]
     return sorted(views, key=lambda view: -view.seconds)
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
+from heapq import nlargest, nsmallest
+from operator import attrgetter
 from typing import Annotated, Any
 
 import typer
 
+from heald.cli.change import cancel, remove, retry
 from heald.cli.option import Json, Limit, RunOption, Tasks, TheTasks
-from heald.cli.screen import say, say_table, some
+from heald.cli.screen import most, say, say_documents, say_table
 
 app = typer.Typer(
-    help="Look at tasks: which there are, where each is and why, and what it printed.", no_args_is_help=True
+    help="Look at tasks: which there are, where each is and why, what it printed. Cancel, retry, remove them.",
+    no_args_is_help=True,
 )
 
 
@@ -53,18 +57,16 @@ def ls(
     heald task ls name=sim* tag:density=0.9  those for which both hold
     heald task ls --sort time --limit 5      the five longest
     """
-    from heald.cli.table import document
     from heald.cli.view import task_view
 
     found = _Found(run, tasks or ())
-    records = sorted(found.records, key=_keys(found)[sort], reverse=reverse != (sort in _LARGEST_FIRST))
+    shown = _first(found, sort, reverse=reverse != (sort in _LARGEST_FIRST), limit=limit if json else most(limit))
+    views = (task_view(record, found.history, found.now) for record in shown)
     if json:
-        views = [task_view(record, found.history, found.now) for record in records[:limit]]
-        say(document(views))
-        return
-    shown = some(records, limit)
-    say_table(_columns(found.now), [task_view(record, found.history, found.now) for record in shown])
-    say(_total(found, len(shown)))
+        say_documents(views)
+    else:
+        say_table(_columns(found.now), views)
+        say(_total(found, len(shown)))
 
 
 class _Found:
@@ -79,29 +81,41 @@ class _Found:
         self.run = find_run(path)
         self.history = self.run.history()
         self.now = time.time()
-        records = self.history.records.values()
-        self.records = [one for one in records if chosen(one, self.history.work(one))] if words else list(records)
-        if words and not self.records:
-            raise UsageError(f"no task of {self.run.path} is {' '.join(words)}", hint="heald task ls lists all")
+        self.records: Collection[Any] = self.history.records.values()
+        if words:
+            works = self.history.works
+            self.records = [one for one in self.records if chosen(one, works[one.task.work])]
+            if not self.records:
+                raise UsageError(f"no task of {self.run.path} is {' '.join(words)}", hint="heald task ls lists all")
 
     def label(self, record: Any) -> str:
         """How people know a task."""
         return f"{self.history.work(record).name}#{record.task.id}"
 
 
+def _first(found: _Found, sort: Order, *, reverse: bool, limit: int | None) -> list[Any]:
+    """The first of the tasks in that order, or all: to show a page of a million, a million need not be sorted."""
+    key = _keys(found)[sort]
+    if limit is None:
+        return sorted(found.records, key=key, reverse=reverse)
+    return (nlargest if reverse else nsmallest)(limit, found.records, key=key)
+
+
 def _keys(found: _Found) -> dict[Order, Callable[[Any], Any]]:
-    history, now = found.history, found.now
+    from heald.core.state import State
+
+    works, now, running = found.history.works, found.now, State.running
 
     def seconds(record: Any) -> float:
-        if record.state.name == "running":
+        if record.state is running:
             return float(now - record.started)
         return record.usage.seconds if record.usage else 0.0
 
     return {
-        Order.id: lambda record: record.task.id,
-        Order.name: lambda record: history.work(record).name,
-        Order.state: lambda record: record.state,
-        Order.started: lambda record: record.started,
+        Order.id: attrgetter("task.id"),
+        Order.name: lambda record: works[record.task.work].name,
+        Order.state: attrgetter("state"),
+        Order.started: attrgetter("started"),
         Order.time: seconds,
         Order.cpu: lambda record: record.usage.cpu if record.usage else 0.0,
         Order.memory: lambda record: record.usage.memory if record.usage else 0,
@@ -227,7 +241,7 @@ def _silent(found: _Found, stream: str) -> str:
     from heald.cli.log import output
 
     name, other, option = ("standard error", "out", "") if stream == "err" else ("standard output", "err", "--stderr ")
-    which = found.label(found.records[0]) if len(found.records) == 1 else f"None of these {len(found.records)} tasks"
+    which = f"None of these {len(found.records)} tasks" if len(found.records) > 1 else found.label(*found.records)
     text = f"{which} printed {'nothing' if len(found.records) == 1 else 'anything'} to {name}"
     loud = [one.task.id for one in found.records if output(found.run, found.history, one, other)]
     return f"{text}; see heald task log {option}{loud[0]}" if loud else text
@@ -238,3 +252,8 @@ def _write(pieces: Iterable[bytes]) -> None:
     for piece in pieces:
         sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
+
+
+app.command("cancel")(cancel)
+app.command("retry")(retry)
+app.command("rm")(remove)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -139,10 +141,8 @@ def run_view(run: Run) -> RunView:
 
 def counts(records: Iterable[Record]) -> dict[str, int]:
     """How many tasks there are in each state, in the order of a task's life."""
-    found = dict.fromkeys(State, 0)
-    for record in records:
-        found[record.state] += 1
-    return {state.name: count for state, count in found.items()}
+    found = Counter(map(attrgetter("state"), records))
+    return {state.name: found[state] for state in State}
 
 
 def needs(resources: Resources) -> str:
@@ -166,9 +166,7 @@ def needs(resources: Resources) -> str:
 
 def size_of(outcome: Any) -> int:
     """Bytes of a value as it was kept."""
-    if not isinstance(outcome, Payload):
-        return sum(map(size_of, getattr(outcome, "values", ())))
-    return len(outcome.data) + sum(ref.size for ref in outcome.buffers) + sum(map(size_of, outcome.inputs))
+    return outcome.size if isinstance(outcome, Payload) else sum(map(size_of, getattr(outcome, "values", ())))
 
 
 def _time(seconds: float) -> datetime | None:

@@ -35,8 +35,8 @@ def attempts(events: Iterable[Event], task: int) -> list[Attempt]:
     """
     found: dict[int, Attempt] = {}
     for event in events:
-        if not isinstance(event, Placed | Started | Returned | Finished) or event.task != task:
-            continue
+        if getattr(event, "task", None) != task or not isinstance(event, Placed | Started | Returned | Finished):
+            continue  # in this order, since the other way round each of millions would be asked what it is
         if isinstance(event, Placed):
             found[event.attempt] = Attempt(event.attempt, event.executor, event.worker, event.time)
         elif (attempt := found.get(event.attempt)) is None:

@@ -9,6 +9,9 @@
     │   ├── JournalLocked
     │   └── JournalCorrupt
     ├── StagingError (OSError)      a file could not be brought, checked or delivered
+    ├── SiteError                   a machine or its scheduler did not do what was asked
+    │   ├── SubmitFailed            the scheduler refused a job
+    │   └── SchedulerUnreachable    nobody answers there; ask again later
     └── TaskError                   one task failed for a reason other than its own exception
         ├── DependencyError         a task that it needed failed; the chain is named
         ├── WorkerLost              its process died under it
@@ -99,6 +102,24 @@ class StagingError(HealdError, OSError):
     """A file could not be brought in, checked or delivered."""
 
     code = "staging"
+
+
+class SiteError(HealdError):
+    """A machine, its scheduler or its launcher did not do what was asked of it."""
+
+    code = "site"
+
+
+class SubmitFailed(SiteError):
+    """The scheduler refused a job; the message has its own words."""
+
+    code = "submit"
+
+
+class SchedulerUnreachable(SiteError):
+    """The scheduler did not answer. That says nothing about its jobs: ask again later."""
+
+    code = "scheduler-unreachable"
 
 
 class TaskError(HealdError):

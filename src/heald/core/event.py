@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import msgspec
 
+from heald.core.retry import CANCELLED
 from heald.core.task import Payload, Task, Work
+from heald.core.text import legible
 
 
 class Usage(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -23,6 +25,9 @@ class Usage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     exit: int = 0
 
 
+_TEXTS = ("message", "traceback", "hint", "stdout", "stderr")  # of a Failure
+
+
 class Failure(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """Why an attempt failed.
 
@@ -30,7 +35,8 @@ class Failure(msgspec.Struct, frozen=True, array_like=True, tag=1):
     `exception` is the pickled exception with its traceback, when there is one that can travel. `chain` names the tasks
     from this one to the one that failed (itself alone, when it failed by its own doing); the middle of a long one is
     left out. `hint` says what to do. `exit`: exit status. `stdout`, `stderr`: files of what was printed. `final`: there
-    is no other try, whatever the policy.
+    is no other try, whatever the policy; of a cancellation: nor by a later process. `attempt`: which one failed, 0 when
+    none was made.
     """
 
     kind: str
@@ -44,6 +50,14 @@ class Failure(msgspec.Struct, frozen=True, array_like=True, tag=1):
     stdout: str = ""
     stderr: str = ""
     final: bool = False
+    attempt: int = 0
+
+    def __post_init__(self) -> None:
+        # Its text is the user's, and often has names of files in it.
+        for name in _TEXTS:
+            text: str = getattr(self, name)
+            if not text.isascii():
+                msgspec.structs.force_setattr(self, name, legible(text))
 
     def with_logs(self, stdout: str, stderr: str) -> Failure:
         """The same, naming the files of what was printed."""
@@ -113,9 +127,28 @@ class Due(_Event, frozen=True):
 
 
 class Cancelled(_Event, frozen=True):
-    """Somebody cancelled it, for a `reason`."""
+    """Somebody cancelled it, for a `reason`.
+
+    `final`: also for the processes that go on with the run, until somebody asks for it again. What the script itself
+    cancels, it may submit the next time.
+    """
 
     reason: str
+    final: bool = False
+
+    @property
+    def failure(self) -> Failure:
+        """What the task failed of."""
+        hint = f"heald task retry {self.task} lets it run after all" if self.final else ""
+        return Failure(CANCELLED, self.reason, hint=hint, final=self.final)
+
+
+class Retried(_Event, frozen=True):
+    """Somebody wants it run again, however it ended: its end counts no more, nor does what a memo has of it."""
+
+
+class Removed(_Event, frozen=True):
+    """Somebody wants no record of it: it counts as one that never was."""
 
 
 class Defined(msgspec.Struct, frozen=True, array_like=True, tag="defined"):
@@ -145,4 +178,4 @@ class Closed(msgspec.Struct, frozen=True, array_like=True, tag="closed"):
 
 
 TaskEvent = Submitted | Placed | Started | Returned | Expanded | Finished | Due | Cancelled
-Event = Submitted | Placed | Started | Returned | Expanded | Finished | Due | Cancelled | Defined | Opened | Closed
+Event = TaskEvent | Retried | Removed | Defined | Opened | Closed

@@ -74,10 +74,13 @@ def told(history: History, task: int) -> str:
     if record is None:
         return f"there is no task {task} in this run"
     label = f"{history.work(record).name}#{task}"
+    asked = ["somebody asked for it to be run again"] if task in history.former else []
     if record.state.final:
-        return "\n  ".join((ended(label, record.failure), *_course(record)))
+        return "\n  ".join((ended(label, record.failure), *asked, *_course(record)))
     if task in history.graph.nodes:
-        return "\n  ".join((explain(history.graph, task), *_course(record)))
+        return "\n  ".join((explain(history.graph, task), *asked, *_course(record)))
+    if asked:
+        return "\n  ".join((f"{label} is to be run again, the next time that the script comes to it", *_course(record)))
     return f"{label} was not over when the process that drove it ended; it is run when the run is taken up again"
 
 
@@ -90,7 +93,7 @@ def ended(label: str, failure: Failure | None) -> str:
     if failure is None:
         return f"{label} is done"
     if failure.kind == "cancelled":
-        return f"{label} was cancelled: {failure.message}"
+        return f"{label} was cancelled: {failure.message.removeprefix('cancelled ')}"
     if failure.kind == "dependency":
         return f"{label} failed, since {failure.message}"
     return f"{label} failed: {failure.message}"

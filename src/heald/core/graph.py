@@ -178,7 +178,7 @@ class Graph:
                 node.missing += 1
                 node.depth = max(node.depth, parent.depth + 1)
             elif isinstance(outcome := given[task], Failure):
-                failed = failed or _from(f"task {task}", outcome)
+                failed = failed or from_label(f"task {task}", outcome)
             else:
                 got[task] = outcome
         if failed is not None:
@@ -211,8 +211,10 @@ class Graph:
         if event.attempt != node.attempt or (node.state in (State.waiting, State.ready) and not event.recalled):
             return
         outcome: Any = event.outcome
-        if isinstance(outcome, Failure) and not event.recalled and self._retry(node, outcome, actions):
-            return
+        if isinstance(outcome, Failure) and not event.recalled:
+            if self._retry(node, outcome, actions):
+                return
+            outcome = msgspec.structs.replace(outcome, attempt=event.attempt)
         self._settle(node, outcome, actions)
 
     def _retry(self, node: Node, failure: Failure, actions: list[Action]) -> bool:
@@ -274,7 +276,7 @@ class Graph:
         return None
 
     def _cancelled(self, node: Node, event: Cancelled, given: Mapping[int, Any], actions: list[Action]) -> None:
-        self._settle(node, Failure(CANCELLED, event.reason), actions)
+        self._settle(node, event.failure, actions)
 
     def _settle(self, first: Node, outcome: Any, actions: list[Action]) -> None:
         """End `first`, and whatever its end decides for others: a loop, since chains are long."""
@@ -287,7 +289,7 @@ class Graph:
             failed = isinstance(outcome, Failure)
             cancelled = failed and outcome.kind == CANCELLED
             if failed:
-                outcome = _from(node.label, outcome)
+                outcome = from_label(node.label, outcome)
             if cancelled and node.state in (State.placed, State.running):
                 actions.append(Stop(task, node.attempt, outcome.message))
             elif cancelled and node.state is State.ready:
@@ -337,7 +339,7 @@ class Joined(msgspec.Struct, frozen=True):
     values: tuple[Any, ...]
 
 
-def _from(label: str, failure: Failure) -> Failure:
+def from_label(label: str, failure: Failure) -> Failure:
     """`failure` with a chain, which begins with `label` when it has none."""
     return failure if failure.chain else msgspec.structs.replace(failure, chain=(label,))
 
@@ -351,7 +353,8 @@ def _dependency(node: Node, failure: Failure) -> Failure:
     cancelled = failure.kind == CANCELLED
     message = failure.message
     if len(failure.chain) == 1:  # the first to suffer says whose fault it is; all behind it say the same
-        message = f"{chain[1]}{', which it needs, was cancelled' if cancelled else ' failed'}: {message}"
+        what = ", which it needs, was cancelled" if cancelled else " failed"
+        message = f"{chain[1]}{what}: {message.removeprefix('cancelled ')}"
     return Failure(
         CANCELLED if cancelled else DEPENDENCY,
         message,

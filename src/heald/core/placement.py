@@ -8,8 +8,9 @@ released, nodes added or removed) and `following` each time an attempt ends.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from heapq import heapify, heappop, heapreplace
 from itertools import count
 
@@ -50,6 +51,7 @@ class Placement:
         self._rooms: dict[str, Room] = {}
         # The rooms by how many cores are free: the fullest that fits is found without looking at full ones.
         self._levels: list[dict[str, Room]] = [{}]
+        self._groups: dict[str, dict[str, Room]] = {}
         self._ready: dict[Resources, Line] = {}  # none of them empty
         self._ends: dict[int, float] = {}  # when each lease that is held ends by its walltime
         self._ids = count(1)
@@ -64,13 +66,21 @@ class Placement:
         self._rooms[node.name] = room = Room(node)
         self._levels.extend({} for _ in range(len(self._levels), len(node.cpus) + 1))
         self._levels[len(node.cpus)][node.name] = room
+        self._groups.setdefault(node.group, {})[node.name] = room
         self.reservation = None
 
     def remove_node(self, name: str) -> None:
         """Place nothing there any more. Leases with a share of it are still to be released."""
         room = self._rooms.pop(name)
         del self._levels[len(room.free.cores)][name]
+        group = self._groups[room.node.group]
+        del group[name]
+        if not group:
+            del self._groups[room.node.group]
         self.reservation = None
+
+    def __contains__(self, node: str) -> bool:
+        return node in self._rooms
 
     def unfit(self, needs: Resources) -> str | None:
         """Why the nodes that are here could never run it, as a sentence, or None when they could.
@@ -83,8 +93,9 @@ class Placement:
         if not rooms:
             return f"{asked}; there is no node"
         able = [(shape, many, [room for room in rooms if room.whole.fits(shape)]) for shape, many in parts]
-        if spread(able) is not None:
-            return None
+        for within in self._choices(needs):
+            if spread((shape, many, filter(within, fitting)) for shape, many, fitting in able) is not None:
+                return None
         shape = parts[0][0]
         devices = shape.devices or (-(-shape.ranks // (WHOLE // shape.units)) if shape.part else 0)
         for asks, most, unit in (
@@ -117,6 +128,10 @@ class Placement:
     def queued(self, needs: Resources) -> int:
         """How many ready tasks have exactly these needs."""
         return len(self._ready.get(needs, ()))
+
+    def wanted(self) -> int:
+        """How many cores the ready tasks ask for, in all."""
+        return sum(len(line) * line.needs.cpus * line.needs.ranks for line in self._ready.values())
 
     def __len__(self) -> int:
         return sum(map(len, self._ready.values()))
@@ -219,6 +234,26 @@ class Placement:
             when = f"in {max(0.0, promise.start - now):g} s at the latest"
         return f"{told}; {', '.join(promise.nodes)} kept for {whom}, to start {when}"
 
+    def adopt(self, shares: tuple[Share, ...], needs: Resources, now: float) -> Lease:
+        """A lease of what an attempt holds already, which another placement gave it; it may run for its whole walltime.
+
+        Shares of nodes that are not here yet are to be given to `hold` when they are.
+        """
+        lease = Lease(next(self._ids), shares, needs)
+        self._ends[lease.id] = now + needs.walltime if needs.walltime else math.inf
+        for share in shares:
+            self.hold(lease, share)
+        return lease
+
+    def hold(self, lease: Lease, share: Share) -> None:
+        """Take a share of an adopted lease, if its node is here and has it free."""
+        room = self._rooms.get(share.node)
+        if room is not None and lease.id not in room.shares and room.free.has(share):
+            before = len(room.free.cores)
+            room.free.take(share)
+            room.shares[lease.id] = share
+            self._moved(room, before)
+
     # How
 
     def _grant(self, line: Line, now: float, kept: Reservation | None) -> Lease | None:
@@ -244,7 +279,20 @@ class Placement:
     ) -> list[tuple[Room, Shape]] | None:
         until = now + needs.walltime
         end = until if needs.walltime else math.inf
-        return spread((shape, many, self._fitting(shape, until, end, kept)) for shape, many in parts)
+        if needs.nodes == 1:
+            return spread((shape, many, self._fitting(shape, until, end, kept)) for shape, many in parts)
+        for within in self._choices(needs):
+            fitting = ((shape, many, filter(within, self._fitting(shape, until, end, kept))) for shape, many in parts)
+            if (found := spread(fitting)) is not None:
+                return found
+        return None
+
+    def _choices(self, needs: Resources) -> Iterator[Callable[[Room], bool]]:
+        """Which rooms may serve together: any, or for several nodes those of one group."""
+        if needs.nodes == 1 or len(self._groups) < 2:
+            yield _any
+        else:
+            yield from (functools.partial(_in, group) for group in self._groups)
 
     def _fitting(self, shape: Shape, until: float, end: float, kept: Reservation | None) -> Iterator[Room]:
         """Rooms where a shape fits now, the fullest first, so that whole nodes stay free for those that need them."""
@@ -263,7 +311,10 @@ class Placement:
         """The promise to a line that does not fit. It stays with its nodes, or the promised task could starve."""
         old = self.reservation
         if old is None or old.line is not line or not old.stands(now):
-            return reserve(line, self._rooms.values(), self._ends, now)
+            rooms = self._rooms.values()
+            choices = [list(filter(within, rooms)) for within in self._choices(line.needs)]
+            promises = [reserve(line, choice, self._ends, now) for choice in choices]
+            return min(filter(None, promises), key=lambda promise: promise.start, default=None)
         return Reservation(line, old.claims, self._ends, now) if changed or old.stale else old
 
     def _contested(self, lease: Lease, line: Line, now: float) -> bool:
@@ -285,6 +336,14 @@ class Placement:
             del self._ready[line.needs]
             if self.reservation is not None and self.reservation.line is line:
                 self.reservation = None
+
+
+def _any(room: Room) -> bool:
+    return True
+
+
+def _in(group: str, room: Room) -> bool:
+    return room.node.group == group
 
 
 def _amount(number: float, unit: str, *, short: bool = False) -> str:

@@ -6,6 +6,7 @@ Knows nothing of queues, order or time: `placement` decides.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from itertools import islice
 
@@ -20,7 +21,8 @@ WHOLE = 10**6
 class Node(msgspec.Struct, frozen=True, array_like=True):
     """A machine as it was granted: ids of its `cpus` (cores), names of its `gpus`, bytes of `memory` (0: not tracked).
 
-    `until` is the end of the allocation, in the seconds that placement is told as `now`.
+    `until` is the end of the allocation, in the seconds that placement is told as `now`. The nodes of one attempt are
+    all of one `group`: an MPI program cannot spread over two batch jobs.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Node(msgspec.Struct, frozen=True, array_like=True):
     gpus: tuple[str, ...] = ()
     memory: int = 0
     until: float = math.inf
+    group: str = ""
 
 
 class Share(msgspec.Struct, frozen=True, array_like=True):
@@ -134,6 +137,14 @@ class Space:
             devices[name] -= units
             parts.append((name, shape.part))
         return tuple(parts)
+
+    def has(self, share: Share) -> bool:
+        """All of it is free."""
+        parts = Counter[str]()
+        for name, part in share.gpus:
+            parts[name] += _units(part)
+        devices = all(self.devices.get(name, 0) >= units for name, units in parts.items())
+        return devices and set(share.cpus) <= set(self.cores) and self.memory >= share.memory
 
     def take(self, share: Share) -> None:
         """Take a share that is free."""

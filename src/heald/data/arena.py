@@ -98,16 +98,21 @@ class Arena:
     def write(self, buffer: bytes | bytearray | memoryview) -> Ref:
         """Copies a contiguous buffer into the arena. From any thread. Raises ArenaFull when there is no room."""
         view = memoryview(buffer).cast("B")
-        pages = _pages(view.nbytes) or 1
+        ref, window = self.allocate(view.nbytes)
+        for done in range(0, view.nbytes, _CHUNK):
+            part = view[done : done + _CHUNK]
+            window[done : done + part.nbytes] = part
+        return ref
+
+    def allocate(self, size: int) -> tuple[Ref, memoryview]:
+        """Room for so many bytes, to be filled before anybody reads them. Raises ArenaFull when there is none."""
+        pages = _pages(size) or 1
         start = self._take(pages)
-        ref = Ref(f"{SCHEME}{self._start + start * PAGE}", view.nbytes)
+        ref = Ref(f"{SCHEME}{self._start + start * PAGE}", size)
         watch = _Watch(ref, self._freed.append)
         watch.start, watch.size = start, pages
         self._live[start] = watch
-        for done in range(0, view.nbytes, _CHUNK):
-            part = view[done : done + _CHUNK]
-            self._window[start * PAGE + done : start * PAGE + done + part.nbytes] = part
-        return ref
+        return ref, self._window[start * PAGE : start * PAGE + size]
 
     def share(self, view: memoryview) -> Ref:
         """Like `write`, but one copy serves for as long as the object behind the view lives and keeps its content.

@@ -12,9 +12,12 @@ from heald.core.errors import UsageError
 
 if TYPE_CHECKING:
     from heald.flow.session import Session
+    from heald.run.executor import Executor
 
 # The open sessions, the current one last. Only sessions change it.
 sessions: list[Session] = []
+# What a session runs on that names no executors: set by `heald run`, for the scripts that it runs.
+standard: list[Executor] = []
 _opening = threading.Lock()
 
 

@@ -13,6 +13,7 @@ from heald.core.environment import PLAIN, Environment
 from heald.core.errors import UsageError
 from heald.core.resources import SINGLE, Resources, resources, seconds
 from heald.core.retry import KINDS, ONCE, Retry
+from heald.core.text import legible
 
 
 class Options(TypedDict, total=False):
@@ -84,7 +85,7 @@ def settings(given: Mapping[str, Any], base: Settings | None = None) -> Settings
         if name in given:
             if not isinstance(given[name], kind):
                 raise UsageError(f"{name}={given[name]!r}: must be {'True or False' if kind is bool else 'text'}")
-            changes[name] = given[name]
+            changes[name] = recordable(name, given[name]) if kind is str else given[name]
     if "priority" in given:
         if not _is_count(given["priority"], -(2**31)):
             raise UsageError(f"priority={given['priority']!r}: must be a whole number")
@@ -145,7 +146,7 @@ def _environment(given: Mapping[str, Any], base: Environment) -> Environment:
         if name in given:
             if not isinstance(given[name], str | os.PathLike):
                 raise UsageError(f"{name}={given[name]!r}: must be a path")
-            changes[name] = os.fspath(given[name])
+            changes[name] = recordable(name, os.fspath(given[name]))
     directory = changes.get("directory")
     if directory and directory != "auto":
         changes["directory"] = os.path.abspath(directory)
@@ -157,4 +158,15 @@ def _environment(given: Mapping[str, Any], base: Environment) -> Environment:
 def _texts(name: str, given: Any) -> dict[str, str]:
     if not isinstance(given, Mapping):
         raise UsageError(f"{name}={given!r}: must be a mapping of names to values", hint=f'{name}={{"name": "value"}}')
-    return {str(key): str(value) for key, value in given.items()}
+    return {recordable(name, str(key)): recordable(name, str(value)) for key, value in given.items()}
+
+
+def recordable(what: str, text: str) -> str:
+    """The text, which records can hold; raises UsageError when it has bytes that are no UTF-8, as names of files may.
+
+    >>> recordable("name", "liquid argon")
+    'liquid argon'
+    """
+    if legible(text) != text:
+        raise UsageError(f"{what}={text!r}: has bytes that are no UTF-8", hint="give it another name")
+    return text

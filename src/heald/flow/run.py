@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from heald.core import codec
 from heald.core.errors import JournalError, JournalLocked, UsageError
 from heald.core.event import Event
 from heald.core.history import History
+from heald.store.detached import Detached
 from heald.store.folder import Folder, runs_directory
 from heald.store.journal import Follower, read
 from heald.store.owner import Owner
+
+if TYPE_CHECKING:
+    from heald.flow.plan import Change
 
 RUNNING, ENDED, KILLED, UNKNOWN = "running", "ended", "killed", "unknown"
 
@@ -33,6 +38,7 @@ class Run:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.folder = Folder(path)
         self.path = self.folder.path
+        self.detached = Detached(self.path)
         self._follower = Follower(self.folder.journal)
         self._history = History()
 
@@ -56,11 +62,24 @@ class Run:
 
     @property
     def state(self) -> str:
-        """Whether it is "running", "ended" or "killed"; "unknown" when its process cannot be seen from this machine."""
+        """Whether it is "running", "ended" or "killed"; "unknown" when its process cannot be seen from this machine.
+
+        A detached run that somebody looks after is running: its process, if dead, is about to be started again.
+        """
+        if self.supervised:
+            return RUNNING
         owner = self.owner
         if owner is None:
             return UNKNOWN if (self.path / "owner").exists() else ENDED
         return {True: RUNNING, False: KILLED, None: UNKNOWN}[owner.alive]
+
+    @property
+    def supervised(self) -> bool:
+        """Whether a process of this machine looks after its script: `heald run --detach` has started it."""
+        try:
+            return bool(self.detached.supervised)
+        except JournalLocked:
+            return False
 
     @property
     def touched(self) -> float:
@@ -71,15 +90,19 @@ class Run:
         """What became of its tasks up to now. Later calls read only what is new.
 
         Tasks that were under way when the process of the run ended are waiting: they are run again when the script
-        is. Raises JournalError when the run keeps no journal, JournalCorrupt when that is damaged.
+        is. Large arguments and values are not kept in memory, only their sizes are: `events` has them. Raises
+        JournalError when the run keeps no journal, JournalCorrupt when that is damaged.
         """
         self._check()
         over = self.state in (ENDED, KILLED)  # asked first: what is read then is all that there will be
-        frames = self._follower.poll()
-        if self._follower.restarted:
-            self._history = History()
-        for frame in frames:
-            self._history.extend(codec.decode(frame))
+        while True:
+            frames = self._follower.poll()
+            if self._follower.restarted:
+                self._history = History()
+            if not frames:
+                break
+            for frame in frames:
+                self._history.extend(codec.outline(frame))
         if over:
             self._history.interrupt()
         return self._history
@@ -89,6 +112,52 @@ class Run:
         self._check()
         for _, frame in read(self.folder.journal):
             yield from codec.decode(frame)
+
+    def cancel(
+        self, tasks: int | Iterable[int], reason: str = "cancelled from outside of the script", *, pretend: bool = False
+    ) -> list[Change]:
+        """Have tasks (by id) not run, or stop them if they do; what waits for them is cancelled too.
+
+        They stay cancelled for later processes of the run, until `retry`. A living run is asked to do it; of one that
+        has ended, all that is not done can be cancelled. `pretend`: only says what would be done. Raises UsageError
+        for an id that there is not, JournalLocked when the run is driven from another host, HealdError when its process
+        does not answer within 30 s.
+        """
+        from heald.flow.change import cancel
+
+        return cancel(self, tasks, reason, pretend=pretend)
+
+    def retry(self, tasks: int | Iterable[int], *, pretend: bool = False) -> list[Change]:
+        """Have tasks (by id) run again, however they ended, with what they failed of, and with all that needs them.
+
+        A living run does that at once where it can. Its script keeps the ends that it was told: it gets the new values
+        when it is started the next time. Else they run when the script is started again. Raises as `cancel` does.
+        """
+        from heald.flow.change import retry
+
+        return retry(self, tasks, pretend=pretend)
+
+    def remove(self, tasks: int | Iterable[int], *, pretend: bool = False) -> list[Change]:
+        """Remove the records, values, logs and own directories of tasks (by id), and of all that needs them.
+
+        Of a living run, only those that are over. When the script is started again, they are tasks that never ran.
+        Files that they wrote elsewhere stay. Raises as `cancel` does.
+        """
+        from heald.flow.change import remove
+
+        return remove(self, tasks, pretend=pretend)
+
+    def stop(self, *, now: bool = False) -> list[int]:
+        """End a run that goes on, and say which tasks were running.
+
+        No more tasks are begun; when those that run are over, the script is interrupted, as by Ctrl-C in its terminal.
+        `now`: they are cancelled, and the script is interrupted at once. Started again, it goes on where it was. Raises
+        UsageError when the run does not go on, JournalLocked when that is on another host, HealdError when its process
+        does not answer within 30 s.
+        """
+        from heald.flow.driver import stop
+
+        return stop(self, now=now)
 
     def _check(self) -> None:
         if not self.recorded:

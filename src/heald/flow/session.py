@@ -16,9 +16,9 @@ from heald.core.errors import ConfigurationError, NotPicklable, UsageError
 from heald.core.retry import Retry
 from heald.core.task import JOIN, Payload, Task
 from heald.data.payload import pack_call
-from heald.flow.current import sessions
+from heald.flow.current import sessions, standard
 from heald.flow.map import FutureMap
-from heald.flow.option import settings
+from heald.flow.option import recordable, settings
 from heald.flow.task import Function, plain
 from heald.run.engine import Engine
 from heald.run.executor import Executor
@@ -36,7 +36,8 @@ _EMPTY = Payload(b"")
 
 
 class Session:
-    """Runs tasks on `executors`, the first being the default; `heald.ProcessExecutor()` when none is given.
+    """Runs tasks on `executors`, the first being the default. When none are given: on those that `heald run` was told
+    of, or on `heald.ProcessExecutor()`.
 
     `journal`: a folder that keeps the run; started again on it, a script goes on where it was, however it ended.
     `sync`: when the journal is forced to the disk: "batch" (many times a second), "each" (before any result is
@@ -65,13 +66,13 @@ class Session:
     ) -> None:
         if isinstance(executors, Executor):
             raise ConfigurationError("executors must be a list", hint=f"heald.Session([{executors!r}])")
-        self.executors = tuple(executors) if executors is not None else (ProcessExecutor(),)
+        self.executors = tuple(standard) or (ProcessExecutor(),) if executors is None else tuple(executors)
         _check(self.executors)
         if sync not in ("batch", "each", "none"):
             raise ConfigurationError(f"sync={sync!r}: must be 'batch', 'each' or 'none'")
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
             raise ConfigurationError(f"limit={limit!r}: must be a whole number, at least 1")
-        self.journal = os.fspath(journal) if journal is not None else None
+        self.journal = recordable("journal", os.fspath(journal)) if journal is not None else None
         self.sync = sync
         self.memo = memo if memo is None or isinstance(memo, bool) else os.fspath(memo)
         self.progress = progress
@@ -105,6 +106,7 @@ class Session:
         return self
 
     def _open(self) -> None:
+        recordable("current folder", os.getcwd())
         self._folder = Folder(self.journal) if self.journal is not None else scratch_run()
         self._folder.claim()
         engine = Engine(self._pools, self._folder.path.absolute(), limit=self.limit)
@@ -113,6 +115,8 @@ class Session:
             self.pid = os.getpid()
             engine.start()
         except BaseException:
+            if engine.control is not None:
+                engine.control.close()
             if engine.recorder is not None:
                 engine.recorder.close()
             self._folder.release()
@@ -127,11 +131,13 @@ class Session:
     def _equip(self, engine: Engine, folder: Folder) -> None:
         if self.journal is not None:
             from heald.core.version import __version__
+            from heald.run.change import listen
             from heald.run.recorder import Recorder
 
             self._recorder = Recorder(folder, engine.arena, self.sync, __version__)  # type: ignore[arg-type]
             engine.recorder = self._recorder
             engine.ids = itertools.count(self._recorder.last + 1)
+            engine.control = listen(engine, folder)
         if self.memo:
             from heald.data.memo import Memo
             from heald.run.memoiser import Memoiser
@@ -211,6 +217,7 @@ class Session:
         engine = self._engine
         if engine is None or self.pid != os.getpid():
             raise UsageError("the session is closed", hint="submit inside `with session:`, or call session.start()")
+        outputs = _promised(kwargs["outputs"]) if "outputs" in kwargs else ()
         live = self._is_live(function)
         coded = self._recorder is not None or (function.settings.memo and engine.memoiser is not None)
         shipped = function.shipped(coded=coded, travels=not live and function.kind != JOIN, retry=self._retry)
@@ -235,7 +242,6 @@ class Session:
                     raise UsageError(f"{one!r} belongs to another session", hint="pass its result() instead")
             inputs = tuple([one.task for one in needed])
         key = content_key(shipped.work, args, kwargs, needed, payload) if coded else b""
-        outputs: Sequence[Any] = kwargs.get("outputs") or ()
         task: int | None = None
         if self._recorder is not None:
             task = self._recorder.claim(key, inputs, again=bool(outputs) and not _written(outputs))
@@ -322,7 +328,7 @@ def content_key(
             return None
         return f"{places[id(value.whole)]} {value.part}".encode()
 
-    named = dict(kwargs, outputs=[str(one) for one in kwargs["outputs"] or ()]) if "outputs" in kwargs else kwargs
+    named = dict(kwargs, outputs=list(map(str, kwargs["outputs"] or ()))) if "outputs" in kwargs else kwargs
     try:
         content = digest((args, named), placeholder=stand_in)
     except Undigestible as raised:
@@ -330,10 +336,20 @@ def content_key(
         if work.memo:
             import warnings
 
-            warnings.warn(f"{work.name} is run without its memo: {raised}", stacklevel=4)
+            reason = Undigestible(raised.reason, raised.path[1:])  # the first step only leads to all arguments
+            warnings.warn(f"{work.name} is run without its memo: {reason}", stacklevel=4)
             return b""
     return hashlib.blake2b(work.name.encode() + b"\0" + work.code + content, digest_size=16).digest()
 
 
+def _promised(outputs: Any) -> Sequence[Any]:
+    """The files that a call promises to write."""
+    from heald.data.file import File  # which many sessions never need
+
+    if not isinstance(outputs, list | tuple | None) or not all(isinstance(one, File) for one in outputs or ()):
+        raise UsageError(f"outputs={outputs!r}: must be a list of files", hint='outputs=[heald.File("name")]')
+    return outputs or ()
+
+
 def _written(outputs: Iterable[Any]) -> bool:
-    return all(os.path.exists(os.fspath(file)) for file in outputs if getattr(file, "local", True))
+    return all(os.path.exists(file) for file in outputs if file.local)

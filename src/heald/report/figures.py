@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 
 import msgspec
 
@@ -111,32 +112,37 @@ class Figures(msgspec.Struct, frozen=True):
 
     def busy_cores(self, bins: int) -> list[float]:
         """How many cores were busy, on average, in each of `bins` equal parts of the time (gaps left out)."""
+        return self.running(self.spans, bins, lambda span: span.cores)
+
+    def running(self, spans: Iterable[Span], bins: int, weight: Callable[[Span], int] = lambda span: 1) -> list[float]:
+        """How many of some spans there were at once, on average, in each of `bins` equal parts of the time."""
         found = [0.0] * bins
         width = self.seconds / bins
         if width <= 0:
             return found
-        for span in self.spans:
-            first, last = self.elapsed(span.start) / width, self.elapsed(span.end) / width
-            for place in range(int(first), min(int(last), bins - 1) + 1):
-                found[place] += max(0.0, min(last, place + 1) - max(first, place)) * span.cores
+        elapsed, final = self.elapsed, bins - 1
+        for span in spans:
+            first, last = elapsed(span.start) / width, elapsed(span.end) / width
+            begin = min(int(first), final)
+            if last <= begin + 1:  # so short are nearly all, when there are a million
+                found[begin] += (last - first) * weight(span)
+                continue
+            for place in range(begin, min(int(last), final) + 1):
+                found[place] += max(0.0, min(last, place + 1) - max(first, place)) * weight(span)
         return found
 
     def elapsed(self, time: float) -> float:
         """Seconds of the run until `time`, gaps left out."""
-        return time - self.start - sum(min(time, end) - start for start, end in self.gaps if start < time)
+        before = sum([min(time, end) - start for start, end in self.gaps if start < time]) if self.gaps else 0.0
+        return time - self.start - before
 
 
 def figures(history: History, now: float | None = None) -> Figures:
     """The figures of a run; `now` is when those end that still run: by default when anything last happened."""
     records = list(history.records.values())
-    opened, closed = history.opened, history.closed
-    last = max([*(one.time for one in opened), *(max(_times(record)) for record in records)], default=0.0)
-    if closed is not None:
-        last = closed.time
-    elif any(record.state is State.running for record in records):
-        last = max(last, now or last)
-    spans = sorted(_spans(history, records, last), key=lambda span: (span.start, span.task))
-    counts = Counter(record.state for record in records)
+    opened, last = history.opened, _last(history, records, now)
+    spans = sorted(_spans(history, records, last), key=attrgetter("start"))
+    counts = Counter(map(attrgetter("state"), records))
     return Figures(
         opened[-1].command if opened else (),
         opened[-1].host if opened else "",
@@ -146,18 +152,24 @@ def figures(history: History, now: float | None = None) -> Figures:
         {state: counts[state] for state in State if counts[state]},
         sum(record.recalled for record in records),
         tuple(spans),
-        tuple(_sorts(history, records, spans)),
+        tuple(_sorts(history, spans)),
         tuple(_faults(history, records)),
     )
 
 
-def _times(record: Record) -> tuple[float, ...]:
-    return record.submitted, record.placed, record.started, record.settled
+def _last(history: History, records: Iterable[Record], now: float | None) -> float:
+    """When the run ended, or when anything last happened in it."""
+    if history.closed is not None:
+        return history.closed.time
+    times = (max(record.submitted, record.placed, record.started, record.settled) for record in records)
+    last = max([*(one.time for one in history.opened), max(times, default=0.0)])
+    return max(last, now or last) if any(record.state is State.running for record in records) else last
 
 
 def _spans(history: History, records: Iterable[Record], end: float) -> Iterable[Span]:
+    works = history.works
     for record in records:
-        work = history.work(record)
+        work = works[record.task.work]
         if not record.started or work.kind == JOIN:  # a join occupies no worker
             continue
         running = record.state is State.running
@@ -185,26 +197,15 @@ def _gaps(opened: Sequence[float], spans: Sequence[Span]) -> Iterable[tuple[floa
             yield before, time
 
 
-def _sorts(history: History, records: Iterable[Record], spans: Iterable[Span]) -> list[Sort]:
-    seconds: Counter[str] = Counter()
-    longest: dict[str, float] = {}
+def _sorts(history: History, spans: Iterable[Span]) -> list[Sort]:
+    lasted: dict[str, list[float]] = {}
     for span in spans:
-        seconds[span.name] += span.seconds  # type: ignore[assignment]
-        longest[span.name] = max(longest.get(span.name, 0.0), span.seconds)
-    states: dict[str, Counter[State]] = {}
-    for record in records:
-        states.setdefault(history.work(record).name, Counter())[record.state] += 1
-    found = [
-        Sort(
-            name,
-            sum(count.values()),
-            count[State.done],
-            count[State.failed],
-            float(seconds[name]),
-            longest.get(name, 0.0),
-        )
-        for name, count in states.items()
-    ]
+        lasted.setdefault(span.name, []).append(span.end - span.start)
+    found = []
+    for name, count in history.tally().items():
+        seconds = lasted.get(name, [])
+        sums = sum(seconds), max(seconds, default=0.0)
+        found.append(Sort(name, count.total(), count[State.done], count[State.failed], *sums))
     return sorted(found, key=lambda sort: (-sort.seconds, -sort.tasks))
 
 

@@ -50,28 +50,32 @@ def _rows(found: Figures) -> list[tuple[str, list[Span]]]:
     named: dict[str, list[Span]] = {}
     for span in found.spans:
         named.setdefault(span.name, []).append(span)
-    most = sorted(named, key=lambda name: -sum(span.seconds for span in named[name]))[:_ROWS]
+    most = named if len(named) <= _ROWS else sorted(named, key=lambda name: -_seconds(named[name]))[:_ROWS]
     return [(name, spans) for name, spans in named.items() if name in most]  # in the order of their first starts
 
 
 def _tail(spans: Sequence[Span]) -> str:
     if len(spans) == 1:
         return duration(spans[0].seconds)
-    return f"{len(spans)}x {duration(sum(span.seconds for span in spans) / len(spans))}"
+    return f"{len(spans)}x {duration(_seconds(spans) / len(spans))}"
+
+
+def _seconds(spans: Sequence[Span]) -> float:
+    return sum(span.end - span.start for span in spans)
 
 
 def _bars(found: Figures, spans: Sequence[Span], cells: int) -> str:
     """A cell is full where as many ran as ever in this row."""
     width = found.seconds / cells
-    heights = [0.0] * cells
-    failed: set[int] = set()
+    heights = found.running(spans, cells)
+
+    def place(time: float) -> int:
+        return min(int(found.elapsed(time) / width), cells - 1)
+
     for span in spans:
-        first = found.elapsed(span.start) / width
-        last = max(found.elapsed(span.end) / width, first + 1e-9)
-        for place in range(min(int(first), cells - 1), min(int(last), cells - 1) + 1):
-            heights[place] += max(0.0, min(last, place + 1) - max(first, place))
-        if span.state is State.failed:
-            failed.add(min(int(last), cells - 1))
+        if span.end <= span.start:
+            heights[place(span.start)] += 1e-9  # what took no time is seen all the same
+    failed = {place(span.end) for span in spans if span.state is State.failed}
     drawn = _heights(heights, max(heights))
     return "".join("×" if place in failed else cell for place, cell in enumerate(drawn))
 

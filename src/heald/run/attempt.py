@@ -20,7 +20,7 @@ from heald.core.retry import RESULT, STAGING, USER
 from heald.core.task import COMMAND, Payload, Work
 from heald.data.arena import SCHEME, Arena
 from heald.data.payload import pack, unpack
-from heald.run.command import CommandLine, Completed, execute, failed, mpi_prefix, not_started, words
+from heald.run.command import Batch, CommandLine, Completed, execute, failed, mpi_prefix, not_started, words
 from heald.run.outcome import failure
 from heald.run.protocol import Order
 from heald.run.surrounding import Surrounding
@@ -109,14 +109,43 @@ class Call:
 
     def _execute(
         self, line: Any, order: Order, surrounding: Surrounding, quoted: Mapping[str, str] = _NOTHING
-    ) -> Completed | Failure:
+    ) -> Completed | list[Completed] | Failure:
         """Run a command line to its end. `quoted`: names of files as the function found them, and as they are."""
         prefix = mpi_prefix(self.work.resources)
+        named = _named(order, prefix)
+        surrounding.kills.new()  # what was killed before is not this one
+        if isinstance(line, Batch):
+            return self._execute_all(line, {**named, **_encoded(line.variables)}, order, surrounding)
         given = line if isinstance(line, CommandLine) else CommandLine(line)
-        argv = words(given.line, prefix, quoted)
-        variables = _named(order, prefix)
-        for name, value in given.variables.items():
-            variables[os.fsencode(name)] = os.fsencode(value)
+        return self._run(words(given.line, prefix, quoted), given, named, order, surrounding)
+
+    def _execute_all(
+        self, batch: Batch, variables: Mapping[bytes, bytes], order: Order, surrounding: Surrounding
+    ) -> list[Completed] | Failure:
+        """Run the lines of a batch."""
+        found: list[Completed] = []
+        last = time.perf_counter() + batch.within
+        for number, line in enumerate(batch.lines, 1):
+            done = self._run(words(line.line), line, variables, order, surrounding, number)
+            if isinstance(done, Failure):
+                return found if found and not self.stopped else done
+            found.append(done)
+            if time.perf_counter() > last:
+                break
+        return found
+
+    def _run(
+        self,
+        argv: list[str],
+        given: CommandLine,
+        variables: Mapping[bytes, bytes],
+        order: Order,
+        surrounding: Surrounding,
+        number: int = 0,
+    ) -> Completed | Failure:
+        """Run one line to its end; `number` counts those of a batch."""
+        if given.variables:
+            variables = {**variables, **_encoded(given.variables)}
         self.measured = None
         self.stopped = False
         started, begun = time.time(), time.perf_counter()
@@ -128,9 +157,9 @@ class Call:
         finally:
             self.waiting = False
         if status and (given.check or self.stopped):
-            return failed(argv, status)
+            return failed(argv, status, surrounding.kills)
         seconds = time.perf_counter() - begun
-        stdout, stderr = surrounding.outputs(order.task, order.attempt)
+        stdout, stderr = surrounding.outputs(order.task, order.attempt, number)
         stdout = Path(given.stdout).absolute() if given.stdout else stdout
         stderr = Path(given.stderr).absolute() if given.stderr else stderr
         return Completed(status, stdout, stderr, seconds, started)
@@ -152,7 +181,8 @@ def _arguments(
             order.arguments, arena, order.inputs, on_release=on_release, resolve=surrounding.kept_value
         )
     except Exception as raised:
-        raise _NotPrepared("the arguments cannot be loaded in a worker", raised) from raised
+        what = "an argument, or the value of a task that it needs," if order.inputs else "an argument"
+        raise _NotPrepared(f"{what} cannot be loaded in a worker", raised) from raised
     return args, kwargs
 
 
@@ -178,6 +208,10 @@ def _named(order: Order, prefix: str) -> dict[bytes, bytes]:
     """The variables by which a command knows its task."""
     named = {"HEALD_MPI_PREFIX": prefix, "HEALD_TASK": order.task, "HEALD_ATTEMPT": order.attempt}
     return {name.encode(): str(value).encode() for name, value in named.items()}
+
+
+def _encoded(variables: Mapping[str, str]) -> dict[bytes, bytes]:
+    return {os.fsencode(name): os.fsencode(value) for name, value in variables.items()}
 
 
 def _mentions_file(order: Order) -> bool:

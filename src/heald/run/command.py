@@ -11,29 +11,32 @@ import errno
 import os
 import re
 import shlex
-import shutil
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from heald.core.errors import UsageError
 from heald.core.event import Failure
 from heald.core.resources import Resources
-from heald.core.retry import USER
+from heald.core.retry import OUT_OF_MEMORY, USER
+from heald.run.affinity import MPI_PREFIX
 from heald.run.kernel import exit_status, exit_text, raw_environment
+from heald.run.usage import Kills
 
 # Without any of these, and without an assignment at its head, a text means the same to a shell and to shlex.
 _SHELL = re.compile(r"[|&;<>()$`*?\[\]#~{}!\n]|^\s*\w+=")
 # Plain words that are no programs: the shell does them itself.
 _BUILTIN = frozenset(("exit", ":", ".", "source", "cd", "exec", "eval", "export", "set", "ulimit", "umask", "command"))
 _NOTHING: Mapping[str, str] = {}
+_KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)  # as it is, and as a shell tells it of what it had started
 _DEFAULT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGHUP, signal.SIGCHLD, signal.SIGXFSZ)
 
 
-@dataclass(frozen=True, slots=True)
-class CommandLine:
+class CommandLine(msgspec.Struct, frozen=True):
     """What to run, and how this one time: a command function may return it in place of a text or a list of words.
 
     `line`: the text or the words. `variables`: set for the command alone. `stdin`: a file to read from. `stdout`,
@@ -45,7 +48,7 @@ class CommandLine:
     """
 
     line: str | Sequence[Any]
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = {}
     stdin: str | os.PathLike[str] = ""
     stdout: str | os.PathLike[str] = ""
     stderr: str | os.PathLike[str] = ""
@@ -59,8 +62,19 @@ class CommandLine:
                 yield descriptor, os.open(name, append if descriptor else os.O_RDONLY | os.O_CLOEXEC, 0o666)
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
+class Batch(msgspec.Struct, frozen=True):
+    """Command lines for one task to run one after another: its value is a list, with how each of them ended.
+
+    `variables`: set for all of them. `within`: none is begun so many seconds after the first, nor after one that could
+    not be started; those are not in the list.
+    """
+
+    lines: Sequence[CommandLine]
+    variables: Mapping[str, str] = {}
+    within: float = inf
+
+
+class Completed(msgspec.Struct, frozen=True):
     """How a command ended: exit status (another than 0 only when the CommandLine said `check=False`), output files,
     wall time in seconds, and when it began, in seconds since the epoch.
     """
@@ -96,7 +110,10 @@ def words(line: Any, prefix: str = "", quoted: Mapping[str, str] = _NOTHING) -> 
         if found and found[0] in _BUILTIN:
             found = ["/bin/sh", "-c", line]
     elif isinstance(line, Sequence) and not isinstance(line, bytes | bytearray):
-        found = [os.fspath(word) if isinstance(word, os.PathLike) else str(word) for word in line]
+        found = [
+            word if type(word) is str else os.fspath(word) if isinstance(word, os.PathLike) else str(word)
+            for word in line
+        ]
         for form, name in quoted.items():
             if form != name:
                 found = [word.replace(form, name) for word in found]
@@ -107,7 +124,7 @@ def words(line: Any, prefix: str = "", quoted: Mapping[str, str] = _NOTHING) -> 
         )
     if not found or not found[0].strip():
         raise UsageError("the command line is empty", hint='return a list of words, ["lmp", "-in", deck]')
-    if any("\0" in word for word in found):
+    if "\0" in "".join(found):
         raise UsageError("the command line has a NUL byte in it", hint="no program can be given one")
     return [*shlex.split(prefix), *found] if prefix else found
 
@@ -120,8 +137,11 @@ def _split(line: str) -> list[str]:
 
 
 def mpi_prefix(needs: Resources) -> str:
-    """The words that start an MPI program with the ranks asked for, or empty for one rank."""
-    return f"mpiexec -n {needs.ranks}" if needs.ranks > 1 else ""
+    """The words that start an MPI program with the ranks asked for, or empty for one rank.
+
+    On the nodes of a cluster, an agent has put into the environment how that is done there.
+    """
+    return os.environ.get(MPI_PREFIX) or f"mpiexec -n {needs.ranks}" if needs.ranks > 1 else ""
 
 
 def execute(
@@ -146,38 +166,36 @@ def execute(
     return exit_status(status), usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
 
 
-def failed(argv: list[str], status: int) -> Failure:
+def failed(argv: list[str], status: int, kills: Kills) -> Failure:
     """The record of a command that ended badly."""
-    shown = _legible(shlex.join(argv) if len(argv) < 40 else shlex.join(argv[:40]) + " …")
+    shown = (shlex.join(argv) if len(argv) < 40 else shlex.join(argv[:40]) + " …")[:400]
+    if status in _KILLED and kills.new():
+        text = f"the system ran out of memory and killed the command: {shown}"
+        return Failure(OUT_OF_MEMORY, text, hint="ask for memory, so that fewer run at once", exit=status)
     hint = {
         126: "is it executable?",
         127: "a program in the line was not found: check its name and PATH",
         -signal.SIGKILL: "something killed it: often the system was out of memory",
     }.get(status, "read what it printed")
-    return Failure(
-        USER, f"the command {exit_text(status)}: {shown[:400]}", hint=hint, exit=status, code="command-failed"
-    )
+    return Failure(USER, f"the command {exit_text(status)}: {shown}", hint=hint, exit=status, code="command-failed")
 
 
 def not_started(argv: list[str], raised: OSError) -> Failure:
     """The record of a command that could not be started."""
+    import shutil
+
     where = shutil.which(argv[0])
     if raised.filename not in (None, argv[0]):  # a file that it should have for a stream
-        file = _legible(os.fsdecode(raised.filename))
-        message = f"{_legible(argv[0])!r} could not be started: {file}: {raised.strerror}"
+        file = os.fsdecode(raised.filename)
+        message = f"{argv[0]!r} could not be started: {file}: {raised.strerror}"
         return Failure(USER, message, hint="look at the streams of its CommandLine", exit=126, code="command-failed")
     if isinstance(raised, FileNotFoundError) and where is None:
-        message, hint, status = f"there is no command {_legible(argv[0])!r}", "check its name and PATH", 127
+        message, hint, status = f"there is no command {argv[0]!r}", "check its name and PATH", 127
         if argv[0] == "mpiexec":
             hint = "ranks above 1 need an MPI on PATH, for example: pip install mpich"
     else:
-        message = f"{_legible(argv[0])!r} could not be started: {raised.strerror}"
+        message = f"{argv[0]!r} could not be started: {raised.strerror}"
         hint, status = "is it executable?", 126
         if raised.errno == errno.E2BIG:
             hint = "write the arguments to a file, and give it that"
     return Failure(USER, message, hint=hint, exit=status, code="command-failed")
-
-
-def _legible(text: str) -> str:
-    """The text with the bytes that are no UTF-8 as escapes: records hold none."""
-    return text.encode(errors="backslashreplace").decode()

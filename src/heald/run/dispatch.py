@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from heald.core.event import Usage
 from heald.core.placement import Lease, Node, Placement
 from heald.core.resources import Resources
 from heald.run.protocol import Order
 
-_HORIZON = 0.005  # seconds of expected work that a lane is sent ahead
+_HORIZON = 0.005  # seconds of expected work that a lane of this machine is sent ahead
 _SHORT = 0.25  # attempts expected to be longer than this are sent one by one; nobody waits longer behind one
-_WORTH = 0.002  # seconds of expected work that are worth taking back
+_WORTH = 0.4  # of the horizon: expected work that is worth taking back
 _DEEPEST = 1024  # orders on a lane: the claims of all must fit in a pipe
 _UNKNOWN = float("inf")
 
@@ -39,7 +39,7 @@ class Lane(Protocol):
         """Queue orders there."""
 
     def take_back(self, keep: int = 0) -> list[Order]:
-        """Unstarted orders, the last ones, taken back; `keep` of them stay."""
+        """Unstarted orders, the last ones, taken back; `keep` of them stay. One far away says later which they are."""
 
 
 class Host(Protocol):
@@ -66,23 +66,40 @@ class Dispatch:
         label: str,
         nodes: Iterable[Node],
         host: Host,
-        hold: Callable[[Lane, Lease], None],
-        open_lane: Callable[[], Lane],
+        hold: Callable[[Any, Lease], None],
+        open_lane: Callable[[Lease], Lane],
+        *,
+        horizon: float = _HORIZON,
     ) -> None:
         self.label = label
         self.placement = Placement()
         self.spare = 0
-        for node in nodes:
-            self.placement.add_node(node)
-            self.spare += len(node.cpus)
         self.lanes: list[Lane] = []  # that have a lease
-        self.idle: list[Lane] = []
+        self.idle: dict[str, list[Lane]] = {}  # by node
+        self._horizon = horizon
+        self._worth = horizon * _WORTH
         self._host = host
         self._hold = hold
         self._open_lane = open_lane
+        self._places: dict[int, Lane] = {}  # by task
         self._means: dict[bytes, float] = {}
+        self._hungry: dict[str, Lane] = {}  # lanes that may have room for more, by name
+        self._deep: dict[str, Lane] = {}  # lanes that may have orders to be taken back, by name
         self._watched: set[str] = set()  # lanes to be looked at again
         self._left = False  # a lane gave back what it held
+        for node in nodes:
+            self.add_node(node)
+
+    def add_node(self, node: Node) -> None:
+        """Run attempts there from now on."""
+        self.placement.add_node(node)
+        self.spare += len(node.cpus)
+
+    def remove_node(self, node: Node) -> None:
+        """Begin nothing there any more."""
+        self.placement.remove_node(node.name)
+        self.spare -= len(node.cpus)
+        self.idle.pop(node.name, None)
 
     def push(self, task: int, needs: Resources, priority: int, depth: int) -> None:
         """The task is ready."""
@@ -92,7 +109,7 @@ class Dispatch:
         """Send what can be sent."""
         if len(self.placement):
             self._place(now)
-        if self.spare > 0 and self.lanes and self._rebalance(now):
+        if self.spare > 0 and self._deep and self._rebalance(now):
             self._place(now)
 
     def _place(self, now: float) -> None:
@@ -102,15 +119,17 @@ class Dispatch:
             self._left = False
             for task, lease in placement.place(now):
                 self._begin(task, lease, now)
-            for lane in list(self.lanes):
-                if len(placement) and self._room(lane, len(lane.fifo)):
+            for lane in list(self._hungry.values()):
+                if not len(placement):
+                    break
+                if self._room(lane, len(lane.fifo)):
                     self._fill(lane, now, [])
+                else:
+                    self._hungry.pop(lane.name, None)
 
     def _begin(self, task: int, lease: Lease, now: float) -> None:
-        if self.idle:
-            lane = self.idle.pop()
-        else:
-            lane = self._open_lane()
+        idle = self.idle.get(lease.shares[0].node)
+        lane = idle.pop() if idle else self._open_lane(lease)
         lane.lease = lease
         lane.ahead = 0.0
         self.lanes.append(lane)
@@ -132,9 +151,14 @@ class Dispatch:
                 lane.ahead += self._means.get(following.work, _UNKNOWN)
                 orders.append(following)
         if orders:
+            for order in orders:
+                self._places[order.task] = lane
             lane.send(orders)
-            if len(lane.fifo) > 1 and lane.name not in self._watched:
-                self._watch(lane)
+            self._hungry[lane.name] = lane
+            if len(lane.fifo) > 1:
+                self._deep[lane.name] = lane
+                if lane.name not in self._watched:
+                    self._watch(lane)
             if walltime := lane.lease.needs.walltime:
                 self._host.limit(self.label, orders[0], walltime)
         elif not lane.fifo:
@@ -148,15 +172,29 @@ class Dispatch:
         assert lane.lease is not None
         if lane.lease.needs.walltime or lane.lease.needs.memory:
             return False  # their limits are counted from the moment they are sent
-        return lane.ahead < _HORIZON or (count < 2 and lane.ahead <= _SHORT)
+        return lane.ahead < self._horizon or (count < 2 and lane.ahead <= _SHORT)
 
-    def ended(self, lane: Lane, order_work: bytes, usage: Usage, now: float) -> None:
+    def adopt(self, lane: Lane, lease: Lease) -> None:
+        """A lane that is at work already: its orders are in its `fifo`."""
+        lane.lease = lease
+        lane.ahead = self._expected(lane)
+        self.lanes.append(lane)
+        self.spare -= _cpus(lease)
+        for order in lane.fifo:
+            self._places[order.task] = lane
+        if len(lane.fifo) > 1:
+            self._deep[lane.name] = lane
+            self._watch(lane)
+
+    def ended(self, lane: Lane, order: Order, usage: Usage, now: float) -> None:
         """The order at the head of a lane is over."""
-        mean = self._means.get(order_work)
+        self._places.pop(order.task, None)
+        mean = self._means.get(order.work)
         lane.ahead = max(0.0, lane.ahead - (_UNKNOWN if mean is None else mean)) if lane.fifo else 0.0
-        self._means[order_work] = usage.seconds if mean is None else mean + 0.2 * (usage.seconds - mean)
+        self._means[order.work] = usage.seconds if mean is None else mean + 0.2 * (usage.seconds - mean)
         if lane.ahead == _UNKNOWN or lane.ahead != lane.ahead:
             lane.ahead = self._expected(lane)
+        self._hungry[lane.name] = lane
         if not lane.fifo:
             lane.stopping = False
             self._fill(lane, now, [])
@@ -164,24 +202,41 @@ class Dispatch:
     def _expected(self, lane: Lane) -> float:
         return sum(self._means.get(order.work, _UNKNOWN) for order in lane.fifo)
 
-    def leave(self, lane: Lane, *, alive: bool = True) -> None:
-        """The lane has nothing to do, or is no more: give back what it holds."""
+    def leave(self, lane: Lane) -> None:
+        """The lane has nothing to do: give back what it holds."""
+        assert lane.lease is not None
+        node = lane.lease.shares[0].node
+        self._release(lane)
+        if node in self.placement:
+            self.idle.setdefault(node, []).append(lane)
+
+    def gone(self, lane: Lane, orders: Iterable[Order]) -> None:
+        """The lane is no more, nor are the `orders` that were there."""
+        for idle in self.idle.values():
+            if lane in idle:
+                idle.remove(lane)
         if lane.lease is not None:
-            self.placement.release(lane.lease)
-            self.spare += _cpus(lane.lease)
-            lane.lease = None
-            self.lanes.remove(lane)
-            self._left = True
-            if alive:
-                self.idle.append(lane)
-        elif not alive and lane in self.idle:
-            self.idle.remove(lane)
+            self._release(lane)
+        for order in orders:
+            self._places.pop(order.task, None)
+
+    def _release(self, lane: Lane) -> None:
+        assert lane.lease is not None
+        self.placement.release(lane.lease)
+        self.spare += _cpus(lane.lease)
+        lane.lease = None
+        self.lanes.remove(lane)
+        self._hungry.pop(lane.name, None)
+        self._deep.pop(lane.name, None)
+        self._left = True
 
     def _rebalance(self, now: float) -> bool:
         """Take back what others could run now; whether there was any."""
         taken = False
-        for lane in list(self.lanes):
-            if len(lane.fifo) > 1 and (lane.long or lane.ahead > _WORTH):
+        for lane in list(self._deep.values()):
+            if len(lane.fifo) < 2:
+                del self._deep[lane.name]
+            elif lane.long or lane.ahead > self._worth:
                 assert lane.lease is not None
                 if self.placement.fits(lane.lease.needs, now):
                     taken = self.take_back(lane, 0 if lane.long else len(lane.fifo) // 2) or taken
@@ -208,24 +263,29 @@ class Dispatch:
             self._watch(lane)
 
     def take_back(self, lane: Lane, keep: int = 0) -> bool:
-        """Make unstarted orders of the lane ready again; False when there was none."""
+        """Make unstarted orders of the lane ready again; False when there was none at once."""
         taken = lane.take_back(keep)
-        if not taken:
-            return False
+        if taken:
+            self.gave_back(lane, taken)
+        return bool(taken)
+
+    def gave_back(self, lane: Lane, orders: list[Order]) -> None:
+        """These orders have been taken back from the lane."""
+        for order in orders:
+            self._places.pop(order.task, None)
         if lane.fifo:
             lane.ahead = self._expected(lane)
+            self._hungry[lane.name] = lane
         else:
             self.leave(lane)
-        self._host.returned(taken)
-        return True
+        self._host.returned(orders)
 
-    def find(self, task: int) -> tuple[Lane, Order] | None:
+    def find(self, task: int) -> tuple[Any, Order] | None:
         """Where an attempt of the task is."""
-        for lane in self.lanes:
-            for order in lane.fifo:
-                if order.task == task:
-                    return lane, order
-        return None
+        lane = self._places.get(task)
+        if lane is None:
+            return None
+        return next(((lane, order) for order in lane.fifo if order.task == task), None)
 
 
 def _cpus(lease: Lease) -> int:

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from heald.core.errors import HealdError, JournalError, UsageError
 from heald.core.event import (
@@ -24,6 +22,7 @@ from heald.core.event import (
     Failure,
     Finished,
     Placed,
+    Retried,
     Returned,
     Started,
     Submitted,
@@ -34,26 +33,24 @@ from heald.core.graph import Graph, Node, Pause, Ready, Settle, Withdraw
 from heald.core.ref import Ref
 from heald.core.retry import CANCELLED, RESULT
 from heald.core.state import State
-from heald.core.task import FOREIGN, Payload, Task, Work
+from heald.core.task import FOREIGN, JOIN, Payload, Task, Work
 from heald.data.arena import Arena
 from heald.data.payload import unpack
 from heald.run.future import Future
+from heald.run.hook import Hook, judged
+from heald.run.inbox import Inbox
 from heald.run.outcome import Live
 from heald.run.protocol import Order
 from heald.run.route import Routes
-from heald.run.selector import Selector
-from heald.run.tally import Tally
 from heald.run.timer import Timers
 from heald.run.value import payload_of
-
-T = TypeVar("T")
 
 _TURN = 2000  # messages taken from the inbox before workers are looked at again
 _AGAIN = 1.0  # seconds until a journal that could not be written is tried again
 _NONE_GIVEN: Mapping[int, Any] = {}
 
 
-class Engine:
+class Engine(Inbox):
     """Runs tasks until it is closed. `pools` makes what carries attempts out, by label, the default first."""
 
     def __init__(
@@ -64,38 +61,42 @@ class Engine:
         recorder: Any = None,
         limit: int = 1_000_000,
     ) -> None:
-        self.selector = Selector()
+        super().__init__(limit)
         self.arena = Arena()
         self.run = folder
         self.logs = folder / "logs"
         self.recorder = recorder
-        self.tally = Tally()
         self.functions: dict[bytes, tuple[Callable[..., Any], bytes]] = {}
         self.calls: dict[int, tuple[Sequence[Any], Mapping[str, Any]]] = {}  # arguments that stay in this process
-        self.hooks: dict[bytes, Callable[[Failure, int], Any]] = {}
+        self.hooks: dict[bytes, Hook] = {}
         self.promised: dict[int, Sequence[Any]] = {}  # files that tasks will write
         self.memoiser: Any = None
+        self.control: Any = None
+        self.written: list[Callable[[], None]] = []  # called when all that happened is on record
+        self.renewed: dict[int, Future[Any]] = {}  # tasks that were run again: that end counts from then on
         self.ids = itertools.count(1)
-        self._limit = limit
+        self._halted = False  # no attempts are begun any more
+        self._then: Callable[[], None] | None = None  # to be called when none runs any more
+        self._former: dict[int, str] = {}  # tasks to be placed that ran under a former process, and on which worker
         self._graph = Graph()
-        self._inbox: deque[Any] = deque()
         self._timers = Timers()
         self._settled: list[tuple[Future[Any], Any, State]] = []
         self._now = time.time()
-        self._changed = threading.Condition()
-        self._waiters = 0
-        self._dead: Failure | None = None  # why nothing is run any more
         self.unwritten: JournalError | None = None  # why the journal lacks what happened last
         self._closed = False
-        self._pid = os.getpid()
         self._pools = dict(pools(self))
         self._routes = Routes(self._pools)
         self._thread = threading.Thread(target=self._main, name="heald-engine", daemon=True)
 
     def start(self) -> None:
         """Begin to serve."""
-        for pool in self._pools.values():
-            pool.start()
+        try:
+            for pool in self._pools.values():
+                pool.start()
+        except BaseException:
+            for pool in self._pools.values():
+                pool.close()
+            raise
         self._thread.start()
 
     # -- from any thread ---------------------------------------------------------------------------------------------
@@ -104,37 +105,6 @@ class Engine:
         """Make a work known before the first task of it."""
         self.functions[digest] = (function, pickled)
         self._graph.works[digest] = work  # only ever added to: the engine's thread may read meanwhile
-
-    def submit(self, task: Task, future: Future[Any], needed: Sequence[Future[Any]]) -> None:
-        """Take a task in; `needed` are the futures of its inputs. Waits while too many tasks are not over."""
-        if self.tally.open + len(self._inbox) >= self._limit:
-            self._wait_for_room()
-        self._inbox.append((task, future, needed))
-        if self.selector.asleep:
-            self.selector.wake()
-        if self._dead is not None:
-            self._refuse()
-
-    def post(self, act: Callable[[], None]) -> None:
-        """Have `act` called in the engine's thread."""
-        self._inbox.append(act)
-        self.selector.wake()
-
-    def ask(self, question: Callable[[], T], timeout: float = 10.0) -> T:
-        """The answer of a question about the graph, asked in the engine's thread."""
-        if self.inside:
-            return question()
-        answer: list[T] = []
-        ready = threading.Event()
-
-        def reply() -> None:
-            answer.append(question())
-            ready.set()
-
-        self.post(reply)
-        if not ready.wait(timeout):
-            raise HealdError("the engine does not answer", hint="is it stopped, or a callback of a future busy?")
-        return answer[0]
 
     def cancel(self, task: int, reason: str) -> None:
         """Cancel a task and all that waits for it."""
@@ -164,25 +134,6 @@ class Engine:
             raise UsageError(f"{ref.uri} cannot be read here")
         return bytearray(self.recorder.folder.get(ref))
 
-    @property
-    def inside(self) -> bool:
-        """Whether the caller is in the engine's thread."""
-        return threading.current_thread() is self._thread
-
-    def check_wait(self) -> None:
-        """Raise when waiting for a future in this thread would never end."""
-        if self._pid != os.getpid():
-            raise UsageError("the tasks of this future run in the process that this one was forked from")
-        if self.inside:
-            raise UsageError(
-                "waiting for a future inside a callback would never end",
-                hint="give the future to another task, or wait for it in a thread of your own",
-            )
-
-    def drain(self, timeout: float | None = None) -> bool:
-        """Wait until no task is open; False when `timeout` seconds were not enough."""
-        return self._wait_until(lambda: not self._inbox and not self.tally.open, timeout)
-
     def worker(self, task: int) -> str | None:
         """The name of the worker that runs a task, which prints to files of that name; None when none does."""
         return self.ask(lambda: self._routes.worker(task)) if self.state(task) is State.running else None
@@ -190,19 +141,6 @@ class Engine:
     def running(self) -> int:
         """How many attempts run. A look in passing."""
         return sum(len(pool.dispatch.lanes) for pool in self._pools.values())
-
-    def _wait_for_room(self) -> None:
-        if self.inside or threading.current_thread().name.startswith("heald-join"):
-            return  # these are what makes room
-        self._wait_until(lambda: self.tally.open + len(self._inbox) < self._limit, None)
-
-    def _wait_until(self, met: Callable[[], bool], timeout: float | None) -> bool:
-        with self._changed:
-            self._waiters += 1
-            try:
-                return self._changed.wait_for(lambda: met() or self._dead is not None, timeout)
-            finally:
-                self._waiters -= 1
 
     def close(self, timeout: float = 30.0) -> None:
         """Cancel what is open, end every process, and stop."""
@@ -212,7 +150,7 @@ class Engine:
         if self._thread.is_alive():
             raise HealdError(f"the engine did not stop within {timeout:g} s")
         if self.unwritten is not None:
-            raise self.unwritten
+            raise self.unwritten from None
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
@@ -225,10 +163,9 @@ class Engine:
         except BaseException as raised:
             self._die(raised)
         finally:
-            for pool in self._pools.values():
-                pool.close()
-            if self.memoiser is not None:
-                self.memoiser.close()
+            for part in (self.control, *self._pools.values(), self.memoiser):
+                if part is not None:
+                    part.close()
             if self.recorder is not None:
                 self._close_recorder()
             self.selector.close()
@@ -237,7 +174,9 @@ class Engine:
         try:
             self.recorder.close()
         except JournalError as raised:
-            self.unwritten = raised
+            text = f"the run is over, but its journal lacks the end of it: {raised.message}"
+            hint = f"{raised.hint}; then start the script again: what the journal lacks is run again"
+            self.unwritten = JournalError(text, hint=hint)
 
     def _turn(self) -> None:
         selector = self.selector
@@ -258,9 +197,15 @@ class Engine:
                 message()
         self._timers.ring()
         for pool in self._pools.values():
-            pool.dispatch.pump(now)
+            pool.pump(now)
         if self.recorder is not None:
             self._write()
+        if self.unwritten is None:
+            for act in self.written:
+                act()
+            if self._then is not None and not self.at_work():
+                then, self._then = self._then, None
+                then()
         if self._settled or self._waiters:
             self._tell()
 
@@ -270,7 +215,7 @@ class Engine:
             self.recorder.flush()
         except JournalError as raised:
             if self.unwritten is None:
-                logging.getLogger("heald").error("the run goes on, but its journal cannot be written: %s", raised)
+                logging.getLogger("heald").error("the run goes on, and its journal is tried again: %s", raised)
             self.unwritten = raised
             self.after(_AGAIN, lambda: None)
         else:
@@ -314,8 +259,9 @@ class Engine:
             self._changed.notify_all()
 
     def _begin_to_close(self) -> None:
-        for task in list(self._graph.nodes):
-            self._apply(Cancelled(task, self._now, "the session was closed"))
+        if self.control is not None:
+            self.control.close()
+        self.cancel_all("the session was closed")
         self._close_when_quiet(time.monotonic() + max((pool.grace for pool in self._pools.values()), default=0.0))
 
     def _close_when_quiet(self, deadline: float) -> None:
@@ -339,22 +285,36 @@ class Engine:
     def outcomes(self, futures: Iterable[Future[Any]]) -> dict[int, Any]:
         """What became of those whose tasks are over, by task; some of the futures may not have been told yet."""
         nodes = self._graph.nodes
-        over = {one.task: one._outcome for one in futures if one.task not in nodes}
+        over = {one.task: self.renewed.get(one.task, one)._outcome for one in futures if one.task not in nodes}
         over.update((told.task, outcome) for told, outcome, _ in self._settled if told.task in over)
         return over
 
+    def again(self, task: Task, given: Mapping[int, Any], earlier: Any) -> bool:
+        """Run a task that is over once more; its future keeps the end that it was told. False while an attempt ends."""
+        if self._routes.worker(task.id) is not None:
+            return False
+        future = self.renewed[task.id] = Future(self, task.id, self._graph.works[task.work].name)
+        self.recorder.record(Retried(task.id, self._now))
+        self.tally.submitted += 1
+        self._recall(task, given, future, earlier)
+        return True
+
     def _recall(self, task: Task, given: Mapping[int, Any], future: Future[Any], earlier: Any) -> None:
-        """Take in a task that the journal knows: with its value when it was done, or to be run again."""
+        """Take in a task that the journal knows: with its end when that holds, or to be run again."""
+        if earlier.afresh and self.memoiser is not None:
+            self.memoiser.renew(task.id)
         submitted = Submitted(task.id, self._now, task)
         actions = self._graph.apply(submitted, given, future)
         node = self._graph.nodes.get(task.id)
-        if node is not None and earlier.value is not None:  # the journal says so already
-            actions = self._graph.apply(Finished(task.id, self._now, node.attempt, earlier.value, recalled=True))
-            self.tally.recalled += 1
+        if node is not None and earlier.outcome is not None:  # the journal says so already
+            actions = self._graph.apply(Finished(task.id, self._now, node.attempt, earlier.outcome, recalled=True))
+            self.tally.recalled += not isinstance(earlier.outcome, Failure)
         else:
             self.recorder.record(submitted)
             if node is not None:
                 node.attempt = earlier.attempt
+                if earlier.worker:
+                    self._former[task.id] = earlier.worker
         for action in actions:
             self._act(action)
 
@@ -397,8 +357,10 @@ class Engine:
         pool = self._routes.find(node)
         if isinstance(pool, Failure):
             self._apply(Finished(node.record.id, self._now, node.attempt, pool, recalled=True))
-        else:
-            pool.dispatch.push(node.record.id, node.needs, node.work.priority, node.depth)
+            return
+        task, former = node.record.id, self._former.pop(node.record.id, "")
+        if not former or not pool.resume(task, node.attempt, former):
+            pool.dispatch.push(task, node.needs, node.work.priority, node.depth)
 
     # -- what pools need of their host -------------------------------------------------------------------------------
 
@@ -422,7 +384,7 @@ class Engine:
     def order(self, task: int, lane: str, label: str) -> Order | None:
         """The order for the next attempt of a ready task, now placed; None when it is not wanted any more."""
         node = self._graph.nodes.get(task)
-        if node is None or node.state is not State.ready:
+        if node is None or node.state is not State.ready or self._halted:
             return None
         attempt = node.attempt + 1
         self._apply(Placed(task, self._now, attempt, label, lane))
@@ -436,6 +398,21 @@ class Engine:
                 return None
         return Order(task, attempt, record.work, record.arguments, inputs)
 
+    def resume(self, task: int, attempt: int, lane: str, label: str) -> bytes | None:
+        """An attempt of a former process goes on there: the digest of its work; None when it is not wanted any more."""
+        node = self._graph.nodes.get(task)
+        if node is None or node.state is not State.ready:
+            return None
+        node.attempt = attempt - 1
+        self._apply(Placed(task, self._now, attempt, label, lane))
+        return node.record.work
+
+    def place_again(self, tasks: Iterable[int]) -> None:
+        """These wait in vain for an attempt of a former process."""
+        for node in map(self._graph.nodes.get, tasks):
+            if node is not None and node.state is State.ready:
+                self.place(node)
+
     def began(self, order: Order, begun: float, pid: int) -> None:
         """The attempt runs."""
         self._apply(Started(order.task, begun, order.attempt, pid))
@@ -443,20 +420,10 @@ class Engine:
     def ended(self, order: Order, outcome: Any, usage: Usage) -> None:
         """The attempt is over."""
         if isinstance(outcome, Failure) and order.work in self.hooks:
-            outcome = self._ask_hook(order, outcome)
+            outcome = judged(self.hooks[order.work], outcome, order.attempt)
         if self.memoiser is not None:
             self.memoiser.measured(order.task, usage.seconds)
         self._apply(Finished(order.task, self._now, order.attempt, outcome, usage))
-
-    def _ask_hook(self, order: Order, failure: Failure) -> Failure:
-        import msgspec
-
-        try:
-            again = self.hooks[order.work](failure, order.attempt)
-        except Exception as raised:
-            message = f"{failure.message}; its retry hook raised {type(raised).__name__}: {raised}"
-            return msgspec.structs.replace(failure, message=message, final=True)
-        return failure if again else msgspec.structs.replace(failure, final=True)
 
     def returned(self, orders: Iterable[Order]) -> None:
         """These were placed and not run."""
@@ -467,11 +434,32 @@ class Engine:
         """Something else happened to a task: a join expanded, a value was recalled."""
         self._apply(event, given)
 
-    def cancel_waiting(self) -> None:
-        """Cancel the tasks that do not run."""
+    def halt(self, then: Callable[[], None] | None) -> None:
+        """Begin no more attempts, and call `then` when those that run are over and on record.
+
+        Tasks that wait stay as they are, and so do their futures.
+        """
+        self._halted, self._then = True, then
+        self._take_back()
+
+    def _take_back(self) -> None:
         for pool in self._pools.values():
             for lane in list(pool.dispatch.lanes):
                 pool.dispatch.take_back(lane)
+
+    def at_work(self) -> list[int]:
+        """The tasks of which an attempt is under way; not the bodies of joins, which may wait for others."""
+        pools = [pool for label, pool in self._pools.items() if label != JOIN]
+        return [order.task for pool in pools for lane in pool.dispatch.lanes for order in lane.fifo]
+
+    def cancel_all(self, reason: str) -> None:
+        """Cancel every task that is not over."""
+        for task in list(self._graph.nodes):
+            self._apply(Cancelled(task, self._now, reason))
+
+    def cancel_waiting(self) -> None:
+        """Cancel the tasks that do not run."""
+        self._take_back()
         for task, node in list(self._graph.nodes.items()):
             if node.state in (State.waiting, State.ready):
                 self._apply(Cancelled(task, self._now, "the executor was shut down"))

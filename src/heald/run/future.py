@@ -14,7 +14,7 @@ from operator import getitem
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from heald.core.errors import ResultError, UsageError
+from heald.core.errors import HealdError, ResultError, UsageError
 from heald.core.event import Failure
 from heald.core.graph import Joined
 from heald.core.task import Payload
@@ -176,7 +176,7 @@ class Future(concurrent.futures.Future[T], Placeholder, Generic[T]):
         if isinstance(outcome, Failure):
             raise self._error()
         if isinstance(outcome, Live):
-            value = outcome.value() if outcome.lazy else outcome.value
+            value = self._part(outcome) if outcome.lazy else outcome.value
         else:
             try:
                 value = self._owner.decode(outcome)
@@ -187,17 +187,23 @@ class Future(concurrent.futures.Future[T], Placeholder, Generic[T]):
                 self._value = value
         return self._value  # type: ignore[no-any-return]
 
+    def _part(self, outcome: Live) -> Any:
+        try:
+            return outcome.value()
+        except Exception as raised:
+            raised.add_note(f"when {self.name} was taken from what task {self.whole.name}#{self.task} returned")
+            raise
+
     def _unreadable(self, raised: Exception) -> ResultError:
-        return ResultError(
-            f"{self.name}#{self.task}: the value cannot be unpickled here: {type(raised).__name__}: {raised}",
-            hint="its class must be importable in this process, and must load what it pickled",
-            task=self.task,
-            name=self.name,
-        )
+        reason, hint = f"{type(raised).__name__}: {raised}", "its class must be importable, and load what it pickled"
+        if isinstance(raised, HealdError):  # not what the value does, but where it is kept
+            reason, hint = raised.message, raised.hint
+        text = f"{self.name}#{self.task}: the value cannot be unpickled here: {reason}"
+        return ResultError(text, hint=hint, task=self.task, name=self.name)
 
     def _error(self) -> BaseException:
         if self._value is _UNSET:
-            found = _Raised(error(self._outcome, task=self.task, name=self.name, decode=self._owner.decode))
+            found = _Raised(error(self._outcome, task=self.task, name=self.whole.name, decode=self._owner.decode))
             with _guard:
                 if self._value is _UNSET:
                     self._value = found

@@ -31,9 +31,11 @@ _READ = 1 << 16
 class Lane:
     """One worker: `fifo` holds the orders sent and not over, in order; the worker runs them one after another."""
 
-    def __init__(self, number: int, selector: Selector, define: Callable[[bytes], tuple[Work, bytes]]) -> None:
+    def __init__(
+        self, number: int, selector: Selector, define: Callable[[bytes], tuple[Work, bytes]], name: str = ""
+    ) -> None:
         self.number = number
-        self.name = f"worker-{number}"
+        self.name = name or f"worker-{number}"
         self.pid = 0
         self.lease: Lease | None = None
         self.fifo: deque[Order] = deque()

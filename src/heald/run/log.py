@@ -6,12 +6,15 @@ running one printed so far.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
+from heald.core.text import printable
 
-def path(logs: Path | str, task: int, attempt: int, stream: str) -> Path:
-    """The file of what an attempt printed to `stream`, "out" or "err"."""
-    return Path(logs, str(task // 1000), f"{task}.{attempt}.{stream}")
+
+def path(logs: Path | str, task: int, attempt: int, stream: str, line: int = 0) -> Path:
+    """The file of what an attempt printed to `stream`, "out" or "err"; or a `line` of it, where it runs several."""
+    return Path(logs, str(task // 1000), f"{task}.{attempt}{f'.{line}' if line else ''}.{stream}")
 
 
 def latest(logs: Path, task: int, stream: str) -> Path | None:
@@ -26,8 +29,17 @@ def current(logs: Path, worker: str, stream: str) -> Path | None:
     return file if file.exists() and file.stat().st_size else None
 
 
+def remove(logs: Path, tasks: Collection[int]) -> None:
+    """Remove what these tasks printed."""
+    names = set(map(str, tasks))
+    for folder in {logs / str(task // 1000) for task in tasks}:
+        for file in folder.glob("*"):
+            if file.name.partition(".")[0] in names:
+                file.unlink(missing_ok=True)
+
+
 def tail(file: Path | str, lines: int = 10, limit: int = 4096) -> str:
-    """The last lines of a file, at most `limit` bytes of them; empty when it is not there."""
+    """The last lines of a file, at most `limit` bytes of them, fit for any terminal; empty when it is not there."""
     try:
         with open(file, "rb") as stream:
             stream.seek(0, 2)
@@ -35,4 +47,4 @@ def tail(file: Path | str, lines: int = 10, limit: int = 4096) -> str:
             text = stream.read().decode(errors="replace")
     except OSError:
         return ""
-    return "\n".join(text.splitlines()[-lines:])
+    return printable("\n".join(text.splitlines()[-lines:]))

@@ -62,9 +62,14 @@ class Memoiser:
         self._host = host
         self._sought: dict[int, _Sought] = {}  # tasks that were looked for and are under way
         self._twins: dict[bytes, list[int]] = {}  # key under way -> tasks that wait for it
+        self._renewed: set[int] = set()  # tasks that are run whatever is kept
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="heald-memo", daemon=True)
         self._thread.start()
+
+    def renew(self, task: int) -> None:
+        """Have the task run, and what it gives kept in the place of what is kept now."""
+        self._renewed.add(task)
 
     def ask(self, node: Node) -> bool:
         """Whether the task is taken care of here; if not, it is to be run."""
@@ -87,7 +92,8 @@ class Memoiser:
                 for part in self._parts(payload):
                     hashed.update(part)
             name = hashed.digest()
-            if all(map(os.path.exists, files)) and (recalled := self.memo.get(name)) is not None:
+            known = task not in self._renewed and all(map(os.path.exists, files))
+            if known and (recalled := self.memo.get(name)) is not None:
                 refs = tuple(self._host.arena.write(buffer) for buffer in recalled.buffers)
                 found = Payload(recalled.data, refs)
         except ArenaFull:

@@ -27,6 +27,7 @@ from heald.core.errors import (
 )
 from heald.core.event import Failure
 from heald.core.task import Payload
+from heald.core.text import legible
 from heald.run.log import tail
 
 _DEEPEST = 100  # frames of a traceback that travels
@@ -60,18 +61,25 @@ def failure(raised: BaseException) -> Failure:
     while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("heald.run."):
         trace = trace.tb_next
     raised.__traceback__ = trace
-    shown = traceback.TracebackException(type(raised), raised, trace)  # also of what cannot tell its own message
     kind = retry.USER
     if isinstance(raised, MemoryError):
         kind = retry.OUT_OF_MEMORY
     elif isinstance(raised, StagingError):
         kind = retry.STAGING
-    message = f"{type(raised).__name__}: {shown}" if str(shown) else type(raised).__name__
+    text = "".join(traceback.format_exception(raised))
+    return Failure(kind, _message(raised), _pickled(raised), text, hint=_hint(raised))
+
+
+def _message(raised: BaseException) -> str:
+    """One line that says what was raised."""
+    shown = str(traceback.TracebackException(type(raised), raised, None))  # also of what cannot tell its own message
+    text = f"{type(raised).__name__}: {shown}" if shown else type(raised).__name__
+    return legible(text.split("\n")[0][:500])
+
+
+def _hint(raised: BaseException) -> str:
     hint = getattr(raised, "hint", "")
-    text = "".join(shown.format())
-    return Failure(
-        kind, message.split("\n")[0][:500], _pickled(raised), text, hint=hint if isinstance(hint, str) else ""
-    )
+    return hint if isinstance(hint, str) else ""
 
 
 def _pickled(raised: BaseException) -> Payload | None:
@@ -123,9 +131,9 @@ def _shorten(trace: TracebackType | None) -> None:
 def error(outcome: Failure, *, task: int, name: str, decode: Callable[[Payload], Any]) -> BaseException:
     """The exception that a future raises for `outcome`: the task's own, or one of the tree of `core.errors`."""
     own = _own(outcome, decode)
-    label = f"{name}#{task}"
+    label = f"{name}#{task}" + (f", attempt {outcome.attempt}" if outcome.attempt > 1 else "")
     if own is not None and outcome.kind in (retry.USER, retry.STAGING, retry.OUT_OF_MEMORY):
-        own.add_note(f"in task {label}" + _logs(outcome))
+        own.add_note(_note(label, outcome, own))
         return own
     if outcome.code == CycleError.code:
         return CycleError(f"{label}: {outcome.message}", hint=outcome.hint)
@@ -133,7 +141,15 @@ def error(outcome: Failure, *, task: int, name: str, decode: Callable[[Payload],
         return UsageError(f"{label} can never run: {outcome.message}", hint=outcome.hint)
     cls = _ERRORS.get(outcome.code) or _ERRORS.get(outcome.kind, TaskError)
     message = f"{label}: {outcome.message}"
-    made = cls(message, hint=outcome.hint, task=task, name=name, stdout=outcome.stdout, stderr=outcome.stderr)
+    made = cls(
+        message,
+        hint=outcome.hint,
+        task=task,
+        name=name,
+        attempt=outcome.attempt,
+        stdout=outcome.stdout,
+        stderr=outcome.stderr,
+    )
     if isinstance(made, CommandFailed):
         made.returncode = outcome.exit
     if isinstance(made, DependencyError):
@@ -146,6 +162,13 @@ def error(outcome: Failure, *, task: int, name: str, decode: Callable[[Payload],
     if note := _logs(outcome):
         made.add_note(note.strip(", \n"))
     return made
+
+
+def _note(label: str, outcome: Failure, own: BaseException) -> str:
+    """What the exception that a task raised does not say itself."""
+    message = f": {outcome.message}" if outcome.message != _message(own) else ""
+    hint = outcome.hint.removeprefix(_hint(own)).removeprefix("; ")
+    return f"in task {label}{message}" + (f"\n  hint: {hint}" if hint else "") + _logs(outcome)
 
 
 def _own(outcome: Failure, decode: Callable[[Payload], Any]) -> BaseException | None:

@@ -54,7 +54,7 @@ class ProcessExecutor(Executor):
             raise ConfigurationError(
                 f"workers={self.workers} cannot be bound: there are {len(available)} cores here", hint="leave bind out"
             )
-        self.gpus = _devices(gpus)
+        self.gpus = devices(gpus)
         self.memory = size(memory)
         self.bind = bind
         self.grace = grace
@@ -73,15 +73,7 @@ class ProcessExecutor(Executor):
 
     def pickled_initializer(self) -> bytes:
         """What each worker calls first, ready to travel; empty when there is nothing. Raises NotPicklable."""
-        if self.initializer is None:
-            return b""
-        import cloudpickle
-
-        try:
-            pickled: bytes = cloudpickle.dumps(functools.partial(self.initializer, *self.initargs), 5)
-        except Exception as raised:
-            raise NotPicklable(f"the initializer of executor {self.label!r} cannot be pickled: {raised}") from raised
-        return pickled
+        return pickled(self.initializer, self.initargs, self.label)
 
     def _arguments(self) -> dict[str, Any]:
         given = {"initializer": self.initializer, "initargs": self.initargs} if self.initializer else {}
@@ -96,7 +88,21 @@ class ProcessExecutor(Executor):
         }
 
 
-def _devices(gpus: int | Sequence[str]) -> tuple[str, ...]:
+def pickled(initializer: Callable[..., object] | None, initargs: tuple[Any, ...], label: str) -> bytes:
+    """An initializer of workers, ready to travel; empty when there is none. Raises NotPicklable."""
+    if initializer is None:
+        return b""
+    import cloudpickle
+
+    try:
+        found: bytes = cloudpickle.dumps(functools.partial(initializer, *initargs), 5)
+    except Exception as raised:
+        raise NotPicklable(f"the initializer of executor {label!r} cannot be pickled: {raised}") from raised
+    return found
+
+
+def devices(gpus: int | Sequence[str]) -> tuple[str, ...]:
+    """Names of devices, from names or their number. Raises ConfigurationError."""
     if isinstance(gpus, int) and not isinstance(gpus, bool) and gpus >= 0:
         return tuple(map(str, range(gpus)))
     if isinstance(gpus, list | tuple) and len(set(map(str, gpus))) == len(gpus):

@@ -111,9 +111,10 @@ class Setup(msgspec.Struct, frozen=True, array_like=True, tag=0):
 
 
 class Spawn(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """Start worker `number`; the packet carries its descriptors: frames, claims, stops."""
+    """Start worker `number`, called `name`; the packet carries its descriptors: frames, claims, stops."""
 
     number: int
+    name: str
 
 
 class Signal(msgspec.Struct, frozen=True, array_like=True, tag=2):

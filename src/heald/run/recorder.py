@@ -11,7 +11,6 @@ import os
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,15 +28,20 @@ from heald.core.event import (
     Finished,
     Opened,
     Placed,
+    Removed,
+    Retried,
     Submitted,
     Usage,
 )
 from heald.core.history import History, Record
 from heald.core.ref import Ref
+from heald.core.retry import CANCELLED
 from heald.core.state import State
 from heald.core.task import Payload, Work
+from heald.core.text import legible
 from heald.data.arena import Arena
 from heald.data.payload import inband
+from heald.run import amend
 from heald.run.value import payload_of
 from heald.store.folder import Folder
 from heald.store.journal import Journal, Sync, read, rewrite
@@ -48,10 +52,16 @@ _FRAME = 1000  # events in a frame of a journal written anew
 
 
 class Earlier(msgspec.Struct, frozen=True):
-    """What earlier processes did of a task: its last attempt, and its value when it was done."""
+    """What earlier processes did of a task: its last attempt, and how it ended, if that holds for this process too.
+
+    `afresh`: somebody asked for it to be run again, so that no memo counts either. `worker`: which one ran that attempt
+    when the process was killed: on another machine, it may run on.
+    """
 
     attempt: int
-    value: Any
+    outcome: Any = None
+    afresh: bool = False
+    worker: str = ""
 
 
 class Recorder:
@@ -64,7 +74,7 @@ class Recorder:
         self._events: list[Event] = []
         self._defined: set[bytes] = set()
         self._earlier: dict[int, Earlier] = {}
-        self._known: dict[tuple[bytes, tuple[int, ...]], deque[int]] = {}
+        self._known: dict[tuple[bytes, tuple[int, ...]], list[int]] = {}  # the next one last
         self.last = 0
         folder.claim()
         try:
@@ -73,8 +83,9 @@ class Recorder:
         except BaseException:
             folder.release()
             raise
-        for record in history.records.values():
-            self._know(record)
+        for record in reversed(history.records.values()):
+            self._know(record, record.task.id in history.former)
+        self.last = max(self.last, *history.former, 0)  # a task that was removed leaves its number unused
         self._defined.update(history.works)
         self._append(
             Opened(
@@ -84,8 +95,8 @@ class Recorder:
                 str(os.getuid()),
                 sys.version.split()[0],
                 version,
-                tuple(sys.argv),
-                os.getcwd(),
+                tuple(map(legible, sys.argv)),
+                legible(os.getcwd()),
             )
         )
 
@@ -95,36 +106,66 @@ class Recorder:
         history = History()
         if self.folder.journal.exists():
             history.extend(events(self.folder))
+            if history.remnants:
+                amend.purge(self.folder, [Removed(task, time.time()) for task in history.remnants])
             if history.events > _GARBAGE + 2 * len(history.records):
                 rewrite(self.folder.journal, _compact(history))
         return history
 
-    def _know(self, record: Record) -> None:
+    def _know(self, record: Record, retried: bool) -> None:
         task = record.task
         self.last = max(self.last, task.id)
         if not task.key:
             return
-        value = record.outcome if record.state is State.done else None
-        self._earlier[task.id] = Earlier(record.attempt, value)
-        self._known.setdefault((task.key, task.inputs), deque()).append(task.id)
+        failure = record.failure
+        holds = record.state is State.done or (failure is not None and failure.kind == CANCELLED and failure.final)
+        outcome = record.outcome if holds else None
+        worker = record.worker if record.state in (State.placed, State.running) else ""
+        self._earlier[task.id] = Earlier(record.attempt, outcome, retried and not holds, worker)
+        self._known.setdefault((task.key, task.inputs), []).append(task.id)
 
     def claim(self, key: bytes, inputs: tuple[int, ...], *, again: bool) -> int | None:
         """The id of the next task of that content that earlier processes submitted, or None.
 
-        `again`: its value does not count, since a file that it wrote is gone.
+        `again`: its value does not count, since a file that it wrote is gone; nor does one that is itself gone.
         """
         with self._lock:
             waiting = self._known.get((key, inputs))
-            if not waiting:
-                return None
-            task = waiting.popleft()
-            if again:
-                self._earlier[task] = Earlier(self._earlier[task].attempt, None)
-            return task
+            while waiting:
+                task = waiting.pop()
+                earlier = self._earlier.get(task)
+                if earlier is None:  # it was removed meanwhile
+                    continue
+                if not isinstance(earlier.outcome, Failure) and (again or not self._kept(earlier.outcome)):
+                    self._earlier[task] = msgspec.structs.replace(earlier, outcome=None)
+                return task
+            return None
+
+    def _kept(self, value: Any) -> bool:
+        """Whether all of a value is still here: somebody may have made room on the disk."""
+        return not isinstance(value, Payload) or (
+            all(map(self.folder.has, value.buffers)) and all(map(self._kept, value.inputs))
+        )
 
     def earlier(self, task: int) -> Earlier | None:
         """What earlier processes did of a task; asked once for each."""
         return self._earlier.pop(task, None)
+
+    def revise(self, task: int, outcome: Failure | None) -> Earlier | None:
+        """Have a task end so when the script comes to it, or be run again for None; what earlier processes did of it.
+
+        Changes nothing of one that is done and is to be cancelled. None when the script has come to it already.
+        """
+        with self._lock:
+            earlier = self._earlier.get(task)
+            if earlier is not None and (outcome is None or earlier.outcome is None):
+                self._earlier[task] = Earlier(earlier.attempt, outcome, afresh=outcome is None)
+            return earlier
+
+    def forget(self, task: int) -> None:
+        """Know nothing any more of what earlier processes did of a task."""
+        with self._lock:
+            self._earlier.pop(task, None)
 
     # -- what is -----------------------------------------------------------------------------------------------------
 
@@ -212,13 +253,16 @@ def _compact(history: History) -> Iterator[bytes]:
     """The frames of a journal that says the same of every task, without how it came to be."""
     batch: list[Event] = [Defined(digest, work) for digest, work in history.works.items()]
     batch.extend(history.opened[-1:])
+    batch.extend(Removed(task, 0.0) for task in history.former if task not in history.records)
     for record in history.records.values():
         task, attempt, failure = record.task.id, record.attempt, record.failure
         batch.append(Submitted(task, record.submitted, record.task))
         if attempt:
             batch.append(Placed(task, record.placed, attempt, record.executor, record.worker))
+        if task in history.former and record.state is not State.done:
+            batch.append(Retried(task, record.submitted))
         if record.state is State.cancelled and failure is not None:
-            batch.append(Cancelled(task, record.settled, failure.message))
+            batch.append(Cancelled(task, record.settled, failure.message, failure.final))
         if record.state.final:  # after a cancellation, it says what the attempt used
             outcome = payload_of(record.outcome) if failure is None else msgspec.structs.replace(failure, final=True)
             recalled = record.recalled or not attempt

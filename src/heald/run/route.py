@@ -29,7 +29,7 @@ class Routes:
         label, needs = key
         reasons = []
         for pool in [self._pools[label]] if label else [one for one in self._pools.values() if one.label != JOIN]:
-            reason = pool.dispatch.placement.unfit(needs)
+            reason = pool.unfit(needs)
             if reason is None:
                 self._known[key] = pool
                 return pool

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import math
 import os
-import socket
 from collections.abc import Callable
 from select import EPOLLIN, EPOLLOUT, epoll
+from typing import Protocol
 
-_Act = Callable[[], None]
+_Act = Callable[[], object]
+
+
+class Channel(Protocol):
+    """Something open: a socket, of the system or of ZeroMQ."""
+
+    def fileno(self) -> int:
+        """Its descriptor, negative once it is closed."""
 
 
 class Selector:
@@ -21,15 +28,15 @@ class Selector:
         self._poll.register(self._bell, EPOLLIN)
         self.asleep = False
 
-    def on_readable(self, channel: socket.socket, act: _Act | None) -> None:
+    def on_readable(self, channel: Channel, act: _Act | None) -> None:
         """Call `act` whenever there is something to read; None to stop."""
         self._set(channel.fileno(), 0, act)
 
-    def on_writable(self, channel: socket.socket, act: _Act | None) -> None:
+    def on_writable(self, channel: Channel, act: _Act | None) -> None:
         """Call `act` whenever there is room to write; None to stop."""
         self._set(channel.fileno(), 1, act)
 
-    def forget(self, channel: socket.socket) -> None:
+    def forget(self, channel: Channel) -> None:
         """Stop both."""
         if channel.fileno() >= 0:
             self._set(channel.fileno(), 0, None)

@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from heald.run import kernel, protocol
 from heald.run.protocol import Born, Died, Setup, Spawn
-from heald.run.usage import starved
+from heald.run.usage import Kills
 
 
 class Spawner:
@@ -29,7 +29,7 @@ class Spawner:
         self.arena = -1
         self.pids: dict[int, int] = {}  # number -> pid
         self.numbers: dict[int, int] = {}  # pid -> number
-        self.starved = starved()
+        self.kills = Kills()
 
     def run(self) -> None:
         """Serve until the driver is gone."""
@@ -66,25 +66,29 @@ class Spawner:
         message = protocol.command(data)
         if isinstance(message, Setup):
             self.setup = message
-            (self.arena,) = descriptors
+            self.arena, errors = descriptors
+            for stream in (1, 2):
+                os.dup2(errors, stream)
+            os.close(errors)
             os.chdir(message.directory)
         elif isinstance(message, Spawn):
-            self._spawn(message.number, descriptors)
+            self._spawn(message, descriptors)
         elif (pid := self.pids.get(message.number)) is not None:
             kernel.kill_group(pid, message.signal)
         return True
 
-    def _spawn(self, number: int, descriptors: list[int]) -> None:
+    def _spawn(self, spawn: Spawn, descriptors: list[int]) -> None:
+        number = spawn.number
         pid = os.fork()
         if pid == 0:
-            self._become_worker(number, descriptors)
+            self._become_worker(spawn, descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
         self.pids[number] = pid
         self.numbers[pid] = number
         self._tell(Born(number, pid))
 
-    def _become_worker(self, number: int, descriptors: list[int]) -> NoReturn:
+    def _become_worker(self, spawn: Spawn, descriptors: list[int]) -> NoReturn:
         status = 1
         try:
             parent = os.getppid()
@@ -102,7 +106,7 @@ class Spawner:
             if self.setup.initializer:
                 pickle.loads(self.setup.initializer)()
             frames, claims, stops = descriptors
-            Worker(number, socket.socket(fileno=frames), claims, stops, self.arena, self.setup).run()
+            Worker(spawn, socket.socket(fileno=frames), claims, stops, self.arena, self.setup).run()
             status = 0
         except BaseException:
             import traceback
@@ -125,8 +129,7 @@ class Spawner:
             del self.pids[number]
             kernel.kill_group(pid, signal.SIGKILL)
             self._sweep()
-            kills, self.starved = self.starved, starved()
-            self._tell(Died(number, kernel.exit_status(status), usage.ru_maxrss * 1024, self.starved > kills))
+            self._tell(Died(number, kernel.exit_status(status), usage.ru_maxrss * 1024, self.kills.new()))
 
     def _sweep(self) -> None:
         """Kill what dead workers left: it is our child now, and is no worker."""
@@ -153,7 +156,6 @@ def main(control: int) -> None:
     """Serve the driver at the other end of the socket `control`."""
     import heald.run.worker  # noqa: F401  (loaded once here, for all workers)
 
-    os.setsid()
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     kernel.adopt_orphans()
@@ -161,3 +163,4 @@ def main(control: int) -> None:
 
     gc.freeze()  # what is loaded now is shared by all workers; their collectors need not touch its pages
     Spawner(socket.socket(fileno=control)).run()
+    os._exit(0)  # the driver waits for it, and the interpreter would first take everything down

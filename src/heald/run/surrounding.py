@@ -17,7 +17,9 @@ from typing import Any, TextIO
 from heald.core.environment import Environment
 from heald.core.ref import Ref
 from heald.run import kernel, log
+from heald.run.disk import full
 from heald.run.protocol import Setup
+from heald.run.usage import Kills
 
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 _STREAMS = ((1, "out"), (2, "err"))
@@ -28,12 +30,12 @@ _SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGALRM, signal
 class Surrounding:
     """Directory, variables, descriptors and children of one worker process."""
 
-    def __init__(self, setup: Setup, number: int) -> None:
+    def __init__(self, setup: Setup, name: str) -> None:
         self.pid = os.getpid()
         self.home = setup.directory
         self.logs = setup.logs
         self.run = setup.run
-        self.number = number
+        self.name = name
         self.inherited = dict(kernel.raw_environment())
         self.variables = self.inherited
         self.cores = os.sched_getaffinity(0)
@@ -42,6 +44,7 @@ class Surrounding:
         self.umask = os.umask(0)
         os.umask(self.umask)
         self.handlers: tuple[Any, ...] = ()
+        self.kills = Kills()
         _place(os.open(os.devnull, os.O_RDONLY), 0)
         os.makedirs(self.logs, exist_ok=True)
         for descriptor, stream in _STREAMS:
@@ -54,7 +57,7 @@ class Surrounding:
         return open(descriptor, "w", buffering=1, closefd=False, encoding="utf-8", errors="backslashreplace")
 
     def _file(self, stream: str) -> str:
-        return f"{self.logs}/worker-{self.number}.{stream}"
+        return f"{self.logs}/{self.name}.{stream}"
 
     def _take_file(self, descriptor: int, stream: str) -> None:
         _place(os.open(self._file(stream), _APPEND | os.O_TRUNC, 0o600), descriptor)
@@ -104,17 +107,35 @@ class Surrounding:
 
         return bytearray(Folder(self.run).get(ref))
 
-    def outputs(self, task: int, attempt: int) -> tuple[Path | None, Path | None]:
-        """Where the running attempt's standard output and error will be found when it is over."""
+    def outputs(self, task: int, attempt: int, line: int = 0) -> tuple[Path | None, Path | None]:
+        """Where the running attempt's standard output and error will be found when it is over.
+
+        `line`: the number of a command line of several, whose output is there from now on.
+        """
         paths: list[Path | None] = []
         for (descriptor, stream), given in zip(_STREAMS, self._given, strict=True):
             if given:
                 paths.append(Path(given))
             elif os.lseek(descriptor, 0, os.SEEK_END):
-                paths.append(log.path(self.logs, task, attempt, stream))
+                target = log.path(self.logs, task, attempt, stream, line)
+                paths.append(target)
+                if line:
+                    self._give_name(stream, target)
+                    self._take_file(descriptor, stream)
             else:
                 paths.append(None)
         return paths[0], paths[1]
+
+    def _give_name(self, stream: str, target: Path) -> None:
+        try:
+            os.rename(self._file(stream), target)
+        except FileNotFoundError:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(self._file(stream), target)
+
+    def full_disk(self) -> str:
+        """Which of the disks that attempts write to is full, in words; empty when none is."""
+        return full((self.logs, self.home, os.environ.get("TMPDIR") or "/tmp"))
 
     # -- after -------------------------------------------------------------------------------------------------------
 
@@ -179,11 +200,7 @@ class Surrounding:
                 if os.lseek(descriptor, 0, os.SEEK_END) == 0:
                     continue
                 target = log.path(self.logs, task, attempt, stream)
-                try:
-                    os.rename(self._file(stream), target)
-                except FileNotFoundError:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    os.rename(self._file(stream), target)
+                self._give_name(stream, target)
                 paths[place] = str(target)
             except OSError:
                 # The task closed it, with others perhaps, or the disk is full: a fresh file serves the next one.

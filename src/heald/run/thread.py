@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import itertools
+import os
 import queue
 import threading
 import time
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 from heald.core.errors import ConfigurationError, NotPicklable
 from heald.core.event import Expanded, Failure, TaskEvent, Usage
 from heald.core.placement import Lease, Node
+from heald.core.resources import Resources
 from heald.core.retry import USER
 from heald.core.task import JOIN, Payload, Work
 from heald.data.payload import Placeholder, pack
@@ -26,6 +28,7 @@ from heald.run.outcome import Live, failure
 from heald.run.protocol import Order
 
 _JOINS = 512  # bodies of joins at the same time: one that waits for futures holds its thread
+_LONG = 0.005  # seconds after which an attempt is said to run
 
 
 class ThreadExecutor(Executor):
@@ -63,6 +66,12 @@ class Host(dispatch.Host, Protocol):
     def post(self, act: Callable[[], None]) -> None:
         """Have `act` called in the engine's thread."""
 
+    def after(self, seconds: float, act: Callable[[], None]) -> None:
+        """Call `act` when that time has passed."""
+
+    def began(self, order: Order, time: float, pid: int) -> None:
+        """The attempt runs."""
+
     def ended(self, order: Order, outcome: Any, usage: Usage) -> None:
         """The attempt is over."""
 
@@ -92,19 +101,25 @@ class _Lane:
     long = False
     stopping = False
 
-    def __init__(self, name: str, run: Callable[[_Lane, Order], None]) -> None:
+    def __init__(
+        self, name: str, run: Callable[[_Lane, Order], None], watch: Callable[[_Lane, Order], None]
+    ) -> None:
         self.name = name
         self.lease: Lease | None = None
         self.fifo: deque[Order] = deque()
         self.ahead = 0.0
+        self.begun = 0.0  # when the thread took up the order at the head
         self._queue: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
         self._run = run
+        self._watch = watch
         threading.Thread(target=self._serve, name=name, daemon=True).start()
 
     def send(self, orders: list[Order]) -> None:
+        self.begun = 0.0
         self.fifo.extend(orders)
         for order in orders:
             self._queue.put(order)
+            self._watch(self, order)
 
     def take_back(self, keep: int = 0) -> list[Order]:
         return []
@@ -114,6 +129,7 @@ class _Lane:
 
     def _serve(self) -> None:
         while (order := self._queue.get()) is not None:
+            self.begun = time.time()
             self._run(self, order)
 
 
@@ -128,20 +144,43 @@ class ThreadPool:
         self._names = itertools.count(1)
         self._lanes: list[_Lane] = []
         node = Node("threads", tuple(range(threads)))
-        self.dispatch = Dispatch(label, [node], host, lambda lane, lease: None, self._open_lane)
+        self.dispatch = Dispatch(label, [node], host, lambda lane, lease: None, lambda lease: self._open_lane())
 
     def start(self) -> None:
         """Nothing to start: threads come with the first task."""
 
+    def pump(self, now: float) -> None:
+        """Send what can be sent."""
+        self.dispatch.pump(now)
+
+    def unfit(self, needs: Resources) -> str | None:
+        """Why it could never run here, or None when it could."""
+        return self.dispatch.placement.unfit(needs)
+
+    def resume(self, task: int, attempt: int, worker: str) -> bool:
+        """Whether an attempt of a former process may run on here: never, for its workers ended with it."""
+        return False
+
     def _open_lane(self) -> _Lane:
-        lane = _Lane(f"heald-{self.label}-{next(self._names)}", self._run)
+        lane = _Lane(f"heald-{self.label}-{next(self._names)}", self._run, self._watch)
         self._lanes.append(lane)
         return lane
 
+    def _watch(self, lane: _Lane, order: Order) -> None:
+        self._host.after(_LONG, lambda: self._tell(lane, order))
+
+    def _tell(self, lane: _Lane, order: Order) -> None:
+        """Say that the attempt runs, if it still does: most are over before anybody could ask."""
+        if lane.fifo and lane.fifo[0] is order:
+            if lane.begun:
+                self._host.began(order, lane.begun, os.getpid())
+            else:
+                self._watch(lane, order)
+
     def _run(self, lane: _Lane, order: Order) -> None:
-        begun, cpu = time.time(), time.thread_time()
+        cpu = time.thread_time()
         outcome = self._call(order)
-        usage = Usage(begun, time.time() - begun, time.thread_time() - cpu, 0, 0)
+        usage = Usage(lane.begun, time.time() - lane.begun, time.thread_time() - cpu, 0, 0)
         self._host.post(lambda: self._ended(lane, order, outcome, usage))
 
     def _call(self, order: Order) -> Any:
@@ -186,7 +225,7 @@ class ThreadPool:
             self._expand(order, *outcome)
         else:
             self._host.ended(order, outcome, usage)
-        self.dispatch.ended(lane, order.work, usage, self._host.now())
+        self.dispatch.ended(lane, order, usage, self._host.now())
 
     def _expand(self, order: Order, attempt: int, shape: Payload | None, futures: list[Placeholder]) -> None:
         children: list[Any] = futures

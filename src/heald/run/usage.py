@@ -22,13 +22,23 @@ def resident(pid: int) -> int:
     return total
 
 
-def starved() -> int:
-    """How many processes the kernel has killed for want of memory since the machine started."""
+class Kills:
+    """What the kernel kills for want of memory, on the whole machine."""
+
+    def __init__(self) -> None:
+        self._seen = _starved()
+
+    def new(self) -> bool:
+        """Whether it has killed any process since this was last asked."""
+        before, self._seen = self._seen, _starved()
+        return self._seen > before
+
+
+def _starved() -> int:
+    """How many processes it has killed so since the machine was started."""
     try:
-        with open("/proc/vmstat") as counters:
-            for line in counters:
-                if line.startswith("oom_kill "):
-                    return int(line.split()[1])
-    except (OSError, ValueError):
-        pass
-    return 0
+        with open("/proc/vmstat", "rb") as counters:
+            _, _, rest = counters.read().partition(b"\noom_kill ")
+    except OSError:
+        return 0
+    return int(rest.split(maxsplit=1)[0]) if rest else 0

@@ -15,6 +15,8 @@ import threading
 import time
 from collections import deque
 
+import msgspec
+
 from heald.core.event import Failure, Usage
 from heald.core.ref import Ref
 from heald.core.retry import CANCELLED, USER
@@ -22,7 +24,7 @@ from heald.core.task import Payload
 from heald.data.arena import Arena
 from heald.run import protocol
 from heald.run.attempt import Call, Stopped, refs
-from heald.run.protocol import Began, Define, Drop, Ended, Free, Hold, Kept, Order, Released, Setup
+from heald.run.protocol import Began, Define, Drop, Ended, Free, Hold, Kept, Order, Released, Setup, Spawn
 from heald.run.surrounding import Surrounding
 
 # Seconds that a result may wait for company behind attempts expected to be short; a thread of its own sends results,
@@ -39,13 +41,13 @@ running = False
 class Worker:
     """One worker process, from its first order to the end of its driver."""
 
-    def __init__(self, number: int, frames: socket.socket, claims: int, stops: int, arena: int, setup: Setup) -> None:
+    def __init__(self, spawn: Spawn, frames: socket.socket, claims: int, stops: int, arena: int, setup: Setup) -> None:
         self.frames = frames
         self.input = frames.makefile("rb", 1 << 18)
         self.claims = claims
         self.stops = stops
-        self.arena = Arena(fd=arena, owner=number)
-        self.surrounding = Surrounding(setup, number)
+        self.arena = Arena(fd=arena, owner=spawn.number)
+        self.surrounding = Surrounding(setup, spawn.name)
         self.calls: dict[bytes, Call] = {}
         self.queue: deque[Order] = deque()  # orders not started
         self.epoch = 0
@@ -148,9 +150,10 @@ class Worker:
         except OSError as raised:
             stdout = stderr = ""
             outcome = Failure(USER, f"what the task did around itself cannot be put right: {raised}")
-        if isinstance(outcome, Failure) and (stdout or stderr):
-            outcome = outcome.with_logs(stdout, stderr)
-        elif isinstance(outcome, Payload):
+        if isinstance(outcome, Failure):
+            hint = "; ".join(filter(None, (outcome.hint, surrounding.full_disk())))
+            outcome = msgspec.structs.replace(outcome, stdout=stdout, stderr=stderr, hint=hint)
+        else:
             self.lent.update((ref.uri, ref) for ref in outcome.buffers)
         used = resource.getrusage(resource.RUSAGE_SELF)
         before, self.used = self.used, used

@@ -16,16 +16,16 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
+from _blake2 import blake2b  # that of hashlib loads OpenSSL too
+from collections.abc import Container, Iterable
 from datetime import UTC, datetime
-from hashlib import blake2b
 from pathlib import Path
 from pickle import PickleBuffer
 
 from heald.core.errors import JournalCorrupt, JournalLocked, UsageError
 from heald.core.ref import Ref
 from heald.store.frame import refused
-from heald.store.owner import Owner, lock, owner_in, refuse_living, take, this_process
+from heald.store.owner import Owner, give, lock, owner_in, refuse_living, take, this_process
 
 Buffer = bytes | bytearray | memoryview | PickleBuffer
 
@@ -83,12 +83,18 @@ class Folder:
             raise refused("claim", self.path, error) from error
         self._owner, self._lock = owner, descriptor
 
-    def release(self) -> None:
-        """Gives the run back. Only the process that claimed it can; in a forked child this does nothing."""
+    def release(self, to: Owner | None = None) -> None:
+        """Gives the run back. Only the process that claimed it can; in a forked child this does nothing.
+
+        `to`: the dead owner whom it was taken from, when that one's end is still what there is to say of the run.
+        """
         if not self._mine():
             return
         if self.owner == self._owner:
-            (self.path / "owner").unlink(missing_ok=True)
+            if to is not None:
+                give(self.path / "owner", to)
+            else:
+                (self.path / "owner").unlink(missing_ok=True)
         os.close(self._lock)
         self._owner = None
 
@@ -115,7 +121,7 @@ class Folder:
     def get(self, ref: Ref) -> bytes:
         """The bytes that `put` kept. Raises JournalCorrupt when they are gone or not the same."""
         path = self._path_of(ref)
-        hint = "restore the folder from a copy, or let the tasks that made it run again"
+        hint = "start the script again: the task that made it is run again"
         try:
             data = path.read_bytes()
         except FileNotFoundError as error:
@@ -123,8 +129,21 @@ class Folder:
         except OSError as error:
             raise refused("read", path, error) from error
         if blake2b(data, digest_size=16).hexdigest() != path.name:
-            raise JournalCorrupt(f"{path} is damaged: its content is not what its name says", hint=hint)
+            raise JournalCorrupt(f"{path} is damaged: its content is not what its name says", hint=f"remove it and {hint}")
         return data
+
+    def has(self, ref: Ref) -> bool:
+        """Whether what `put` kept is there in its whole length; `get` looks at its content."""
+        try:
+            return self._path_of(ref).stat().st_size == ref.size
+        except OSError:
+            return False
+
+    def sweep(self, used: Container[str]) -> None:
+        """Removes what `put` kept, except what has one of these names (digests). Only for the owner of the run."""
+        for path in self.objects.glob("??/*"):
+            if path.name not in used:
+                path.unlink(missing_ok=True)
 
     def _mine(self) -> bool:
         return self._owner is not None and self._owner.pid == os.getpid()

@@ -31,14 +31,16 @@ _LENGTH = _SEAL = struct.Struct("<I")
 _CHECKS = struct.Struct("<II")
 _LONGEST = 2**32 - 1
 _HINTS = {
-    errno.ENOSPC: "make room on that file system; what was not written is kept and written at the next try",
-    errno.EDQUOT: "make room in your quota there; what was not written is kept and written at the next try",
+    errno.ENOSPC: "make room on that file system",
+    errno.EDQUOT: "make room in your quota there",
     errno.EIO: "the disk or the file server has failed: move the run to another file system",
     errno.ESTALE: "the file server was restarted or the folder replaced: start the run again",
     errno.EFBIG: "raise the limit on file sizes (ulimit -f)",
     errno.EACCES: "name a folder of your own, or ask its owner",
     errno.EROFS: "that file system is read-only: name another folder",
     errno.ENOENT: "check the path",
+    errno.EEXIST: "that is a file: name a folder",
+    errno.ENOTDIR: "a part of it is a file: name another folder",
 }
 
 

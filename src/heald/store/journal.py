@@ -24,6 +24,7 @@ __all__ = ["Follower", "Journal", "Sync", "read", "rewrite"]
 Sync = Literal["none", "batch", "each"]
 
 _PAUSE = 0.05  # seconds that the background waits for more to write before an fdatasync
+_MOST = 16 * CHUNK  # bytes that a `poll` reads; those of the last frame count on top
 
 
 class Journal:
@@ -240,6 +241,7 @@ def read(path: str | os.PathLike[str], offset: int = 0) -> Iterator[tuple[int, b
 class Follower:
     """Reads a journal while another process writes it, also when that process compacts it.
 
+    Poll until nothing comes: a poll gives some 16 MB at most, so that a long journal is never in memory as a whole.
     `restarted` is true after a `poll` whose frames are the first of a new file: what was folded from earlier polls
     must be forgotten.
 
@@ -261,7 +263,7 @@ class Follower:
         self._offset = HEADER.size
 
     def poll(self) -> list[bytes]:
-        """The frames since the last poll. Raises as `read` does."""
+        """The next frames since the last poll; none when there is nothing new. Raises as `read` does."""
         # Opened anew each time: that is what makes a network file system show what other machines wrote.
         with _opened(self.path) as file:
             identity = identity_of(file)
@@ -270,8 +272,12 @@ class Follower:
             self.restarted = replaced and self._identity != b""
             if replaced:
                 self._identity, self._offset = identity, HEADER.size
-            frames = list(scan(file, self._offset)) if identity else []
-            if frames:
+            frames: list[tuple[int, bytes]] = []
+            for end, frame in scan(file, self._offset) if identity else ():
+                frames.append((end, frame))
+                if end - self._offset >= _MOST:
+                    break
+            if frames:  # only now: a poll that met damage has given nothing, and meets it again
                 self._offset = frames[-1][0]
             return [frame for _, frame in frames]
 

@@ -12,7 +12,6 @@ import errno
 import fcntl
 import getpass
 import os
-import secrets
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,7 +54,12 @@ class Owner(msgspec.Struct, frozen=True):
 
 def this_process() -> Owner:
     """The Owner that this process is from now on."""
-    pid, now = os.getpid(), datetime.now(UTC)
+    return process(os.getpid())
+
+
+def process(pid: int) -> Owner:
+    """The Owner that a process of this host is from now on."""
+    now = datetime.now(UTC)
     return Owner(
         host=socket.gethostname(),
         pid=pid,
@@ -63,7 +67,7 @@ def this_process() -> Owner:
         started=_start_of(pid),
         user=_user(),
         since=now.isoformat(timespec="seconds"),
-        nonce=secrets.token_hex(8),
+        nonce=os.urandom(8).hex(),
     )
 
 
@@ -84,11 +88,12 @@ def refuse_living(path: Path) -> Owner | None:
     owner = owner_in(path)
     if owner is None or owner.alive is False:
         return owner
-    unknown = "" if owner.alive else "; whether it lives cannot be seen from this host"
-    raise JournalLocked(
-        f"{path.parent} is written by process {owner.pid} of {owner.user} on {owner.host} since {owner.since}{unknown}",
-        hint=f"wait for it to end, or only read the run; if you are sure that it is dead, remove {path}",
-    )
+    text = f"{path.parent} is written by process {owner.pid} of {owner.user} on {owner.host} since {owner.since}"
+    hint = f"wait for it to end, or only look: heald run show {path.parent}"
+    if owner.alive is None:
+        text += "; whether it lives cannot be seen from this host"
+        hint += f"; if you are sure that it is dead, remove {path}"
+    raise JournalLocked(text, hint=hint)
 
 
 def take(path: Path, owner: Owner) -> None:
@@ -111,6 +116,14 @@ def take(path: Path, owner: Owner) -> None:
         raise JournalLocked(f"{path} comes and goes: others are taking the run", hint="try again")
     finally:
         draft.unlink(missing_ok=True)
+
+
+def give(path: Path, owner: Owner) -> None:
+    """Puts another into the owner file at `path`, in the place of the caller, who is in it."""
+    draft = path.with_name(f".{path.name}.{owner.nonce}")
+    draft.unlink(missing_ok=True)
+    _write(draft, owner)
+    draft.replace(path)
 
 
 def lock(path: Path) -> int:

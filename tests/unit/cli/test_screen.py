@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from heald.cli import screen
-from heald.cli.table import coloured
+from heald.cli.table import Column, coloured
 
 
 def test_a_pipe_takes_any_width(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,3 +34,10 @@ def test_who_cannot_be_asked_has_not_agreed(capsys: pytest.CaptureFixture[str]) 
     assert screen.confirmed("Really?", yes=True)
     assert not screen.confirmed("Really?", yes=False)
     assert capsys.readouterr().err == "Nothing is removed: add --yes\n"
+
+
+def test_long_tables_and_documents_are_printed_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    screen.say_table([Column("ID", str, right=True)], range(2500))
+    assert capsys.readouterr().out.splitlines() == [f"{text:>4}" for text in ("ID", *range(2500))]
+    screen.say_documents(range(2500))
+    assert json.loads(capsys.readouterr().out) == list(range(2500))

@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 
-from heald.cli.table import Column, coloured, document, table
+import pytest
+
+from heald.cli.table import Column, coloured, document, documents, table
 
 NAME = Column("NAME", lambda row: row[0], flexible=True)
 COUNT = Column("COUNT", lambda row: str(row[1]), right=True)
@@ -52,3 +54,20 @@ def test_colours() -> None:
 def test_document_is_json() -> None:
     text = document({"at": datetime(2026, 1, 2, tzinfo=UTC), "some": [1, None]})
     assert json.loads(text) == {"at": "2026-01-02T00:00:00Z", "some": [1, None]}
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 2500])
+def test_documents_are_the_parts_of_one(count: int) -> None:
+    values = [{"id": number, "tags": {}} for number in range(count)]
+    parts = list(documents(iter(values)))
+    assert "".join(parts) == document(values)
+    assert len(parts) <= 1 + (count + 999) // 1000
+
+
+def test_rows_are_asked_for_once() -> None:
+    """They may be made as they are asked for: a million need not be in memory."""
+    assert table([NAME, COUNT], ((name, len(name), "") for name in ("a", "bb"))) == [
+        "NAME  COUNT",
+        "a         1",
+        "bb        2",
+    ]

@@ -49,6 +49,14 @@ def test_ls_sorts_by_time_with_the_longest_first(heald: Heald) -> None:
     assert times[0] > 0
 
 
+@pytest.mark.parametrize("sort", ["id", "name", "state", "started", "time", "cpu", "memory"])
+@pytest.mark.parametrize("more", [[], ["--reverse"], ["name=*i*"]])
+def test_ls_shows_the_first_of_what_it_would_show(heald: Heald, sort: str, more: list[str]) -> None:
+    every = json.loads(heald("task", "ls", "--json", "--sort", sort, *more).stdout)
+    some = json.loads(heald("task", "ls", "--json", "--sort", sort, "--limit", "3", *more).stdout)
+    assert some == every[:3]
+
+
 def test_ls_tells_of_what_it_left_out(heald: Heald) -> None:
     *_, total, more = heald("task", "ls", "--limit", "2").stdout.splitlines()
     assert (total, more) == ("run.heald (ended): 4 done, 3 failed", "5 more: --limit 7")

@@ -20,6 +20,8 @@ from heald.core.event import (
     Finished,
     Opened,
     Placed,
+    Removed,
+    Retried,
     Returned,
     Started,
     Submitted,
@@ -65,7 +67,9 @@ EVENTS: dict[type, Any] = {
     Expanded: st.builds(Expanded, ids, times, counts, st.lists(ids).map(tuple), st.none() | payloads),
     Finished: st.builds(Finished, ids, times, counts, payloads | failures, usages, st.booleans()),
     Due: st.builds(Due, ids, times, counts),
-    Cancelled: st.builds(Cancelled, ids, times, words),
+    Cancelled: st.builds(Cancelled, ids, times, words, st.booleans()),
+    Retried: st.builds(Retried, ids, times),
+    Removed: st.builds(Removed, ids, times),
     Defined: st.builds(Defined, digests, works),
     Opened: st.builds(Opened, times, counts, words, words, words, words, st.lists(words).map(tuple), words),
     Closed: st.builds(Closed, times),
@@ -123,3 +127,34 @@ def test_what_does_not_fit_the_records_is_refused(thing: object) -> None:
 def test_events_of_a_later_heald_may_have_more_in_them() -> None:
     frame = msgspec.msgpack.encode([["closed", 1.0, "a fact of the future"]])
     assert codec.decode(frame) == [Closed(1.0)]
+
+
+LARGE = Payload(b"x" * 5000, (Ref("object:1", 300),))
+
+
+def test_outline_has_the_sizes_of_large_values_and_all_else() -> None:
+    exception = Failure("user", "no", LARGE, "its traceback")
+    events = [
+        Submitted(1, 1.0, Task(1, b"w", LARGE, (7,), b"key")),
+        Placed(1, 1.0, 1, "process", "worker-1"),
+        Finished(1, 1.0, 1, exception, Usage(1.0), recalled=True),
+        Expanded(2, 1.0, 1, (1,), LARGE),
+        Expanded(2, 1.0, 1, (1,), None),
+        Finished(2, 1.0, 1, Payload(b"small")),
+        Finished(3, 1.0, 1, Payload(b"", inputs=(LARGE, LARGE))),
+        Finished(4, 1.0, 1, Failure("user", "no")),
+    ]
+    found: list[Any] = codec.outline(codec.encode(events))
+    assert found[0] == Submitted(1, 1.0, Task(1, b"w", Payload(b"", (Ref("journal:", 5300),)), (7,), b"key"))
+    assert found[2].outcome == msgspec.structs.replace(exception, exception=Payload(b"", (Ref("journal:", 5300),)))
+    assert (found[2].usage, found[2].recalled) == (Usage(1.0), True)
+    assert (found[3].shape.size, found[6].outcome.size) == (5300, 10600)
+    assert [found[place] for place in (1, 4, 5, 7)] == [events[place] for place in (1, 4, 5, 7)]
+    assert len(codec.encode(found)) < 500
+
+
+@given(st.lists(st.one_of(*EVENTS.values()), max_size=8))
+def test_outline_of_what_is_small_is_all_of_it(events: list[Event]) -> None:
+    frame = codec.encode(events)
+    if len(frame) <= 1000 * len(events):
+        assert codec.outline(frame) == events

@@ -4,8 +4,8 @@ from typing import get_args
 
 import pytest
 
-from heald.core import event
-from heald.core.event import Event, Failure, Finished, TaskEvent
+from heald.core import codec, event
+from heald.core.event import Cancelled, Event, Failure, Finished, TaskEvent
 from heald.core.task import Payload
 
 
@@ -34,7 +34,20 @@ def test_failure_is_given_the_files_of_what_was_printed() -> None:
     assert (failure.stdout, failure.stderr, failure.hint) == ("/logs/1.out", "/logs/1.err", "look")
 
 
+def test_cancellation_from_outside_says_how_to_undo_it() -> None:
+    passing, lasting = Cancelled(7, 1.0, "enough").failure, Cancelled(7, 1.0, "enough", final=True).failure
+    assert (passing.kind, passing.message, passing.hint, passing.final) == ("cancelled", "enough", "", False)
+    assert (lasting.hint, lasting.final) == ("heald task retry 7 lets it run after all", True)
+
+
 def test_events_cannot_be_changed() -> None:
     ended = Finished(1, 1.0, 1, Payload(b""))
     with pytest.raises(AttributeError):
         ended.attempt = 2  # type: ignore[misc]
+
+
+def test_failure_holds_no_text_that_no_record_can_hold() -> None:
+    failure = Failure("user", "no file a\udcff", traceback="\udcfe", stdout="/logs \udcff/1.out")
+    assert (failure.message, failure.traceback, failure.stdout) == ("no file a\\udcff", "\\udcfe", "/logs \\udcff/1.out")
+    ended = Finished(1, 0.0, 1, failure.with_logs("\udcff", "é"))
+    assert codec.decode(codec.encode([ended])) == [ended]

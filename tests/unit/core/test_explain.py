@@ -2,7 +2,18 @@ from __future__ import annotations
 
 import pytest
 
-from heald.core.event import Closed, Failure, Finished, Opened, Started, Submitted, Usage
+from heald.core.event import (
+    Cancelled,
+    Closed,
+    Failure,
+    Finished,
+    Opened,
+    Placed,
+    Retried,
+    Started,
+    Submitted,
+    Usage,
+)
 from heald.core.explain import ended, explain, told
 from heald.core.history import History
 from heald.core.retry import CANCELLED, WORKER_LOST, Retry
@@ -177,6 +188,34 @@ def test_task_that_its_process_left_behind(run: Driver) -> None:
     found.extend([Closed(2.0), Opened(3.0, 1, "here", "me", "3.13", "0.1.0", ())])
     assert told(found, task).startswith("f#1 was not over when the process that drove it ended")
     assert told(found, 99) == "there is no task 99 in this run"
+
+
+def test_task_that_is_to_be_run_again(run: Driver) -> None:
+    task = run.submit()
+    run.fail(task)
+    found = history(run)
+    found.apply(Retried(task, 9.0))
+    assert told(found, task).splitlines() == [
+        "f#1 is to be run again, the next time that the script comes to it",
+        "  attempt 1 failed: ValueError: no",
+    ]
+    found.extend([Submitted(task, 10.0, found.records[task].task), Placed(task, 11.0, 2, "process", "worker-1")])
+    assert told(found, task).splitlines()[:2] == [
+        "f#1 is with a worker, attempt 2, and begins",
+        "  somebody asked for it to be run again",
+    ]
+    found.apply(Finished(task, 12.0, 2, VALUE))
+    assert told(found, task).splitlines()[:2] == ["f#1 is done", "  somebody asked for it to be run again"]
+
+
+def test_task_that_was_cancelled_from_outside(run: Driver) -> None:
+    task = run.submit()
+    found = history(run)
+    found.apply(Cancelled(task, 9.0, "cancelled from outside of the script", final=True))
+    assert told(found, task).splitlines() == [
+        "f#1 was cancelled: from outside of the script",
+        "  hint: heald task retry 1 lets it run after all",
+    ]
 
 
 def test_ends_in_a_line() -> None:

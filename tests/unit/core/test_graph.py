@@ -77,7 +77,7 @@ def test_given_back_task_is_ready_for_another_attempt(run: Driver) -> None:
 def test_failure_begins_its_chain_with_the_task(run: Driver) -> None:
     task = run.submit()
     run.fail(task)
-    assert run.failure(task) == Failure(USER, "ValueError: no", chain=("f#1",))
+    assert run.failure(task) == Failure(USER, "ValueError: no", chain=("f#1",), attempt=1)
 
 
 @pytest.mark.parametrize("outcome", [VALUE, Failure(REFUSED, "too large"), Failure(WORKER_LOST, "no worker lives")])
@@ -671,9 +671,19 @@ def test_replay_of_the_events_gives_the_same_graph(script: list[Any]) -> None:
     compare(run, run.events)
 
 
+def with_graph(events: list[Event]) -> History:
+    """The history whose graph was asked about every task from its beginning."""
+    history = History()
+    for event in events:
+        history.apply(event)
+        assert history.graph is not None  # looking at it is what shows it everything
+    return history
+
+
 def compare(run: Driver, events: list[Event]) -> None:
     history = History()
     history.extend(events)
+    assert history.records == with_graph(events).records
     assert history.records.keys() == set(range(1, run.tasks + 1))
     for task, record in history.records.items():
         assert record.state is run.state(task)

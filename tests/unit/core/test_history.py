@@ -9,6 +9,8 @@ import gc
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from heald.core.event import (
     Cancelled,
@@ -20,11 +22,14 @@ from heald.core.event import (
     Finished,
     Opened,
     Placed,
+    Removed,
+    Retried,
     Returned,
     Started,
     Submitted,
     Usage,
 )
+from heald.core.graph import Graph
 from heald.core.history import History, Record
 from heald.core.retry import USER, WORKER_LOST, Retry
 from heald.core.state import State
@@ -80,7 +85,7 @@ def test_states_follow_the_events(history: History) -> None:
         history.apply(event)
         seen += states(history)
     assert seen == ["ready", "placed", "ready", "placed", "running", "failed"]
-    assert history.records[1].failure == Failure(USER, "ValueError: no", chain=("f#1",))
+    assert history.records[1].failure == Failure(USER, "ValueError: no", chain=("f#1",), attempt=2)
 
 
 def test_the_end_of_one_task_is_told_of_others(history: History) -> None:
@@ -206,6 +211,80 @@ def test_it_knows_who_opened_the_run_and_whether_it_was_closed(history: History)
     assert history.events == 2 + 3
 
 
+# -- what is done from outside ---------------------------------------------------------------------------------------
+
+FOREVER = Cancelled(1, 30.0, "cancelled from outside of the script", final=True)
+
+
+def test_cancellation_of_what_nobody_drives_holds(history: History) -> None:
+    history.extend([OPENED, submitted(1), placed(1), submitted(2, 1)])
+    history.interrupt()
+    history.apply(FOREVER)
+    record = history.records[1]
+    assert (record.state, record.settled) == (State.cancelled, 30.0)
+    assert record.failure is not None
+    assert record.failure.final
+    assert record.failure.chain == ("f#1",)
+    assert record.failure.hint == "heald task retry 1 lets it run after all"
+    history.apply(OPENED)
+    assert states(history) == ["cancelled", "waiting"]
+
+
+def test_cancellation_by_the_journal_alone_reaches_what_waits(history: History) -> None:
+    """As a fresh look at the journal has it: the graph still holds what the killed process left."""
+    history.extend([OPENED, submitted(1), placed(1), submitted(2, 1), FOREVER])
+    assert states(history) == ["cancelled", "cancelled"]
+    assert history.records[2].failure is not None
+    assert not history.records[2].failure.final
+
+
+def test_what_is_done_is_not_cancelled_and_what_failed_is(history: History) -> None:
+    history.extend([submitted(1), placed(1), Finished(1, 12.0, 1, VALUE), FOREVER])
+    assert states(history) == ["done"]
+    history.extend([submitted(2), placed(2), Finished(2, 12.0, 1, NO)])
+    history.apply(Cancelled(2, 13.0, "by its owner"))
+    assert states(history) == ["done", "failed"]
+    history.apply(Cancelled(2, 13.0, "from outside", final=True))
+    assert states(history) == ["done", "cancelled"]
+
+
+def test_retried_task_waits_and_remembers(history: History) -> None:
+    history.extend([submitted(1), placed(1), Finished(1, 12.0, 1, NO), Retried(1, 30.0), Retried(9, 30.0)])
+    record = history.records[1]
+    assert (record.state, record.outcome, record.settled, record.recalled) == (State.waiting, None, 0.0, False)
+    assert record.failed == ((1, "ValueError: no"),)
+    assert not history.graph.nodes
+    history.extend([submitted(1), placed(1, 2), Finished(1, 32.0, 2, VALUE)])
+    assert (record.state, record.attempt, record.outcome) == (State.done, 2, VALUE)
+
+
+def test_former_end_serves_tasks_that_come_meanwhile(history: History) -> None:
+    """The process that told its script the value goes on using it."""
+    history.extend([submitted(1), placed(1), Finished(1, 12.0, 1, VALUE), Retried(1, 30.0), submitted(2, 1)])
+    assert states(history) == ["waiting", "ready"]
+    assert history.graph.nodes[2].inputs == [VALUE]
+
+
+def test_retry_of_what_waits_changes_no_state(history: History) -> None:
+    history.extend([OPENED, submitted(1), OPENED, Retried(1, 30.0), submitted(2, 1)])
+    assert states(history) == ["waiting", "failed"]
+    assert 1 in history.former
+
+
+def test_removed_task_never_was(history: History) -> None:
+    history.extend([submitted(1), placed(1), Finished(1, 12.0, 1, VALUE), Removed(1, 30.0), Removed(9, 30.0)])
+    assert not history.records
+    assert history.remnants == {1}
+    assert history.former.keys() == {1, 9}
+    history.extend([submitted(2, 1), submitted(3, 9)])  # of a process that still holds the values
+    assert states(history) == ["ready", "ready"]
+
+
+def test_it_knows_what_joins_returned(history: History) -> None:
+    history.extend([submitted(1), placed(1), submitted(2), Expanded(1, 13.0, 1, (2,), None)])
+    assert history.expanded == {1: (2,)}
+
+
 # -- size ------------------------------------------------------------------------------------------------------------
 
 
@@ -221,3 +300,79 @@ def test_what_was_under_way_when_the_process_died_waits(history: History) -> Non
     history.interrupt()
     assert states(history) == ["done", "waiting"]
     assert not history.graph.nodes
+
+
+# -- plain lives -----------------------------------------------------------------------------------------------------
+
+
+def test_the_graph_is_not_asked_about_plain_lives(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is what makes a million of them quick to read; that it is asked about all others is tried in test_graph."""
+    monkeypatch.delattr(Graph, "apply")
+    for task in range(1, 4):
+        life: list[Any] = [submitted(task), placed(task), Started(task, 12.0, 1, 4711)]
+        history.extend(life[:task])
+    history.extend([submitted(4), placed(4), Finished(4, 13.0, 1, VALUE, Usage(11.5, 2.0))])
+    history.extend([submitted(5), Finished(5, 13.0, 0, VALUE, recalled=True)])
+    assert states(history) == ["ready", "placed", "running", "done", "done"]
+    assert history.records[4].usage == Usage(11.5, 2.0)
+    assert history.records[5].recalled
+
+
+def test_the_graph_hears_of_a_task_when_another_needs_it(history: History) -> None:
+    history.extend([submitted(1), placed(1), Started(1, 12.0, 1, 4711), submitted(2, 1)])
+    node = history.graph.nodes[1]
+    assert (node.state, node.attempt, node.children) == (State.running, 1, [2])
+    history.apply(Finished(1, 13.0, 1, NO))
+    assert states(history) == ["failed", "failed"]
+
+
+def test_whoever_looks_at_the_graph_sees_all_that_is_not_over(history: History) -> None:
+    history.extend([submitted(1), submitted(2), placed(2), Finished(2, 12.0, 1, VALUE), submitted(3), placed(3)])
+    assert {task: node.state.name for task, node in history.graph.nodes.items()} == {1: "ready", 3: "placed"}
+    history.apply(Finished(3, 13.0, 1, VALUE))
+    assert list(history.graph.nodes) == [1]
+
+
+TASKS = [submitted(1), submitted(2, work=TRIED), submitted(3, 1), submitted(4), submitted(5, 2, 4)]
+ids, attempts = st.integers(1, 5), st.integers(0, 3)
+anything = st.one_of(
+    st.sampled_from(TASKS),
+    st.sampled_from([OPENED, Closed(5.0)]),
+    st.builds(placed, ids, attempts),
+    st.builds(Started, ids, st.just(12.0), attempts, st.just(4711)),
+    st.builds(
+        Finished, ids, st.just(13.0), attempts, st.sampled_from([VALUE, NO]), st.just(Usage(11.5, 1.0)), st.booleans()
+    ),
+    st.builds(Returned, ids, st.just(13.0), attempts),
+    st.builds(Due, ids, st.just(13.0), attempts),
+    st.builds(Expanded, ids, st.just(13.0), attempts, st.tuples(ids, ids), st.just(VALUE)),
+    st.builds(Cancelled, ids, st.just(13.0), st.just("by its owner")),
+    st.builds(Retried, ids, st.just(13.0)),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(anything, min_size=10, max_size=60))
+def test_plain_lives_end_as_the_graph_says(events: list[Any]) -> None:
+    """Whatever happens, in whatever order, the graph could as well have been asked about every task from the first."""
+    quick, asked = History(), History()
+    for one in (quick, asked):
+        one.extend([Defined(work.digest(), work) for work in (WORK, TRIED)])
+    here: set[int] = set()
+    for event in events:
+        if event is OPENED:
+            here.clear()
+        if isinstance(event, Submitted):
+            if event.task in here:  # a process submits a task once
+                continue
+            here.add(event.task)
+        quick.apply(event)
+        asked.apply(event)
+        assert asked.graph is not None  # looking at it shows it everything
+    assert quick.records == asked.records
+    assert quick.graph.nodes == asked.graph.nodes
+
+
+def test_tally_counts_by_name_and_state(history: History) -> None:
+    history.extend([submitted(1), submitted(2), submitted(3, work=TRIED), placed(2), Finished(2, 12.0, 1, VALUE)])
+    assert history.tally() == {"f": {State.ready: 1, State.done: 1}, "tried": {State.ready: 1}}

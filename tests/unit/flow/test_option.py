@@ -191,3 +191,20 @@ def test_what_is_accepted_can_be_written_down(given: dict[str, Any]) -> None:
         chosen.priority, chosen.tags, chosen.memo,
     )  # fmt: skip
     assert len(work.digest()) == 16
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"name": "a\udcff"},
+        {"executor": "a\udcff"},
+        {"tags": {"a\udcff": "b"}},
+        {"variables": {"A": "a\udcff"}},
+        {"stdout": "a\udcff"},
+        {"directory": "a\udcff"},
+    ],
+)
+def test_text_that_no_record_can_hold_is_refused(option: dict[str, Any]) -> None:
+    (name,) = option
+    with pytest.raises(UsageError, match=f"^{name}=.*: has bytes that are no UTF-8"):
+        settings(option)

@@ -114,3 +114,25 @@ def test_what_is_no_run(tmp_path: Path) -> None:
 
 def test_repr_is_code() -> None:
     assert repr(Run("run.heald")) == "heald.Run('run.heald')"
+
+
+def test_a_long_journal_is_read_in_parts_and_from_its_beginning_when_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heald.store.journal._MOST", 1)  # a frame each
+    run = Run(tmp_path / "run.heald")
+    with session(run.path) as open_session:
+        for number in range(5):
+            open_session.submit(max, number, 4).result()
+    assert len(run.history().records) == 5
+    rewrite(run.folder.journal, [frame for _, frame in read(run.folder.journal)])
+    assert [record.state for record in run.history().records.values()] == [State.done] * 5
+
+
+def test_of_large_values_only_the_sizes_are_in_memory(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run.heald")
+    with session(run.path) as open_session:
+        assert len(open_session.submit(str.upper, "x" * 50_000).result()) == 50_000
+    (record,) = run.history().records.values()
+    assert 50_000 < record.outcome.size < 51_000
+    assert not record.outcome.data

@@ -118,3 +118,11 @@ def test_slowest_are_few(story: Story) -> None:
     for seconds in range(1, 21):
         story.task("a", 0, seconds)
     assert [span.seconds for span in figures(story.close(20)).slowest] == [*range(20, 10, -1)]
+
+
+def test_running_counts_spans_whatever_their_cores(story: Story) -> None:
+    story.task("a", 0, 1, cpus=2)
+    story.task("a", 0, 8, worker=2, cpus=2)
+    found = figures(story.close(8))
+    assert found.running(found.spans, 4) == pytest.approx([1.5, 1.0, 1.0, 1.0])
+    assert found.running(found.spans[:0], 2) == [0.0, 0.0]

@@ -60,3 +60,9 @@ def test_short_tasks_can_be_seen(story: Story) -> None:
     story.task("long", 0, 1000)
     story.task("blink", 500, 500.001, worker=2)
     assert "▁" in gantt_text(story.close(1000)).splitlines()[1] or "█" in gantt_text(story.history).splitlines()[1]
+
+
+def test_tasks_that_took_no_time_can_be_seen(story: Story) -> None:
+    story.task("long", 0, 10)
+    story.task("instant", 5, 5, worker=2)
+    assert gantt_text(story.close(10)).splitlines()[1].count("█") == 1

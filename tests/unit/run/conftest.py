@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import socket
 import subprocess
@@ -19,9 +18,9 @@ from heald.core.task import Payload, Work
 from heald.data.arena import Arena
 from heald.data.payload import pack_call, unpack
 from heald.run import protocol
+from heald.run.boot import boot
 from heald.run.function import importable
 from heald.run.lane import Lane
-from heald.run.pool import _BOOT
 from heald.run.protocol import Born, Died, Ended, Notice, Order, Report, Setup, Signal, Spawn
 from heald.run.selector import Selector
 
@@ -42,15 +41,9 @@ class Workers:
         self.lanes: dict[int, Lane] = {}
         self.reports: dict[int, list[Report]] = {}
         self.tasks = iter(range(1, 1_000_000))
-        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.process, self.control = boot()
         self.errors = (self.logs / "spawner.err").open("wb")
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", _BOOT, str(theirs.fileno()), *map(os.path.abspath, sys.path)],
-            pass_fds=[theirs.fileno()],
-            stderr=self.errors,
-        )
-        theirs.close()
-        self.tell(Setup(str(folder), str(self.logs), str(folder), initializer), [self.arena.fd])
+        self.tell(Setup(str(folder), str(self.logs), str(folder), initializer), [self.arena.fd, self.errors.fileno()])
         self.control.setblocking(False)
         self.selector.on_readable(self.control, self._hear_spawner)
 
@@ -74,7 +67,7 @@ class Workers:
         self.lanes[lane.number] = lane
         heard = self.reports[lane.number] = []
         lane.listen(lambda: heard.extend(lane.reports()))
-        self.tell(Spawn(lane.number), lane.descriptors())
+        self.tell(Spawn(lane.number, lane.name), lane.descriptors())
         return lane
 
     def signal(self, worker: int, number: int) -> None:

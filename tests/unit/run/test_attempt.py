@@ -18,9 +18,11 @@ from heald.core.task import Payload, Work
 from heald.data.arena import Arena
 from heald.data.payload import Placeholder, pack, pack_call, unpack
 from heald.run.attempt import Call, Stopped, packed, refs
+from heald.run.command import Batch, CommandLine
 from heald.run.function import importable
 from heald.run.protocol import Order
 from heald.run.surrounding import Surrounding
+from heald.run.usage import Kills
 from heald.testing.work import add, fail, make_generator
 
 
@@ -31,6 +33,7 @@ class Elsewhere:
         self.folder = folder
         self.entered: list[int] = []
         self.cache = folder / "cache"
+        self.kills = Kills()
 
     def enter(self, environment: Any, task: int) -> None:
         self.entered.append(task)
@@ -40,7 +43,7 @@ class Elsewhere:
     def staging(self, task: int) -> Path:
         return self.folder / str(task)
 
-    def outputs(self, task: int, attempt: int) -> tuple[Path | None, Path | None]:
+    def outputs(self, task: int, attempt: int, line: int = 0) -> tuple[Path | None, Path | None]:
         return None, None
 
     def kept_value(self, ref: Ref) -> bytearray:
@@ -105,7 +108,7 @@ class TestFunctions:
     def test_arguments_that_cannot_be_loaded(self, run: Any) -> None:
         found = run.once(Call(Work("one", "function", b"f"), pickle.dumps(abs)), Payload(b"no pickle"))
         assert found.kind == USER
-        assert found.message.startswith("the arguments cannot be loaded in a worker: ")
+        assert found.message.startswith("an argument cannot be loaded in a worker: ")
 
     @pytest.mark.parametrize(
         ("raised", "kind"),
@@ -146,6 +149,21 @@ class TestFunctions:
 
 
 class TestCommands:
+    def test_a_batch(self, run: Any) -> None:
+        lines = [
+            CommandLine(["true"]),
+            CommandLine("exit $A", check=False),
+            CommandLine("exit $A", {"A": "3"}, check=False),
+        ]
+        found = run(lambda: Batch(lines, {"A": "2"}), kind="command")
+        assert [one.returncode for one in found] == [0, 2, 3]
+
+    def test_a_batch_ends_early(self, run: Any) -> None:
+        good, bad = CommandLine("true"), CommandLine("no-such-command")
+        assert len(run(lambda: Batch([good, bad, good]), kind="command")) == 1
+        assert "no command 'no-such-command'" in run(lambda: Batch([bad, good]), kind="command").message
+        assert len(run(lambda: Batch([good, good], within=-1.0), kind="command")) == 1
+
     def test_that_ends_well(self, run: Any) -> None:
         found = run(lambda: "true", kind="command")
         assert (found.returncode, found.stdout, found.text) == (0, None, "")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from heald.core.errors import UsageError
 from heald.core.resources import Resources
 from heald.run.command import CommandLine, Completed, execute, failed, mpi_prefix, not_started, words
+from heald.run.usage import Kills
 
 plain = st.text("abcXYZ019_-./:=+@%^ ,", min_size=1).filter(
     lambda text: text.strip() and "=" not in text and text.split()[0] not in (":", ".")
@@ -114,16 +115,37 @@ class TestExecute:
             execute(["no-such-command"], {})
 
 
+class Lean(Kills):
+    """A machine on which something has just been killed for want of memory."""
+
+    def new(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def lean() -> Kills:
+    return Lean()
+
+
 class TestFailures:
     def test_a_command_that_ended_badly(self) -> None:
-        found = failed(["a", "b c"], 3)
+        found = failed(["a", "b c"], 3, Kills())
         assert found.message == "the command exited with status 3: a 'b c'"
         assert (found.exit, found.code) == (3, "command-failed")
-        assert "PATH" in failed(["sh"], 127).hint
-        assert "out of memory" in failed(["sh"], -9).hint
+        assert "PATH" in failed(["sh"], 127, Kills()).hint
+        assert "out of memory" in failed(["sh"], -9, Kills()).hint
+
+    @pytest.mark.parametrize("status", [-9, 137])
+    def test_a_command_that_the_kernel_killed_for_want_of_memory(self, status: int, lean: Kills) -> None:
+        found = failed(["lmp"], status, lean)
+        assert (found.kind, found.exit, found.code) == ("out-of-memory", status, "")
+        assert "ran out of memory" in found.message
+
+    def test_a_command_that_failed_by_itself_meanwhile(self, lean: Kills) -> None:
+        assert failed(["lmp"], 1, lean).kind == "user"
 
     def test_long_lines_are_shortened(self) -> None:
-        assert len(failed(["x" * 100] * 10_000, 1).message) < 500
+        assert len(failed(["x" * 100] * 10_000, 1, Kills()).message) < 500
 
     def test_a_command_that_is_not_there(self) -> None:
         found = not_started(["no-such-command"], FileNotFoundError(2, "No such file or directory"))
@@ -171,5 +193,5 @@ class TestCommandLine:
 
 
 def test_bytes_that_are_no_text_are_told_as_escapes() -> None:
-    assert "\\udcff" in failed(["false", "\udcff"], 1).message
+    assert "\\udcff" in failed(["false", "\udcff"], 1, Kills()).message
     assert "\\udcff" in not_started(["x\udcff"], FileNotFoundError(2, "No such file or directory")).message

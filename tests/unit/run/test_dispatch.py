@@ -57,7 +57,7 @@ class FakeHost:
         self.opened: list[FakeLane] = []
         self.deep = deep
         node = Node("here", tuple(range(cpus)), tuple(map(str, range(gpus))), 10**9)
-        self.dispatch = Dispatch("process", [node], self, self._hold, self._open)
+        self.dispatch = Dispatch("process", [node], self, self._hold, lambda lease: self._open())
 
     def _hold(self, lane: Any, lease: Lease) -> None:
         lane.holds.append(lease)
@@ -99,7 +99,7 @@ class FakeHost:
         order = lane.fifo.popleft()
         lane.started = max(0, lane.started - 1)
         lane.long = False
-        self.dispatch.ended(lane, order.work, Usage(seconds=seconds), 0.0)
+        self.dispatch.ended(lane, order, Usage(seconds=seconds), 0.0)
         return order.task
 
     def learn(self, work: bytes, seconds: float) -> None:
@@ -112,7 +112,7 @@ class FakeHost:
     def lane_of(self, task: int) -> FakeLane:
         found = self.dispatch.find(task)
         assert found is not None
-        return found[0]  # type: ignore[return-value]
+        return found[0]  # type: ignore[no-any-return]
 
     def where(self) -> list[list[int]]:
         """The tasks on each lane."""
@@ -369,23 +369,23 @@ class TestLanes:
             host.pump()
             host.end(host.lane_of(task), 1.0)
         assert len(host.opened) == 1
-        assert host.dispatch.idle == host.opened
+        assert host.dispatch.idle == {"here": host.opened}
         assert host.dispatch.spare == 2
 
     def test_what_a_dead_lane_held_is_free(self, host: FakeHost) -> None:
         host.push(1, 2, 3, work=UNKNOWN)
         host.pump()
         lane = host.lane_of(1)
+        host.dispatch.gone(lane, list(lane.fifo))
         lane.fifo.clear()
-        host.dispatch.leave(lane, alive=False)
         host.pump()
         assert lane not in host.dispatch.lanes
         assert host.lane_of(3) is host.opened[2]
 
     def test_an_idle_one_that_died_is_not_used_again(self, host: FakeHost) -> None:
         host.learn(SHORT, 1.0)
-        (lane,) = host.dispatch.idle
-        host.dispatch.leave(lane, alive=False)
+        (lane,) = host.dispatch.idle["here"]
+        host.dispatch.gone(lane, [])
         host.push(1)
         host.pump()
         assert host.lane_of(1) is not lane
@@ -433,7 +433,7 @@ def test_every_task_ends_once_whatever_happens(cpus: int, seed: int, tasks: list
             elif act > 0.45:  # it dies
                 left, started = list(lane.fifo), lane.started
                 lane.fifo.clear()
-                host.dispatch.leave(lane, alive=False)
+                host.dispatch.gone(lane, left)
                 ended.extend(order.task for order in left[:started])
                 host.returned(left[started:])
                 host.opened.remove(lane)

@@ -120,6 +120,17 @@ class TestAsking:
             future.result()
         assert isinstance(future.exception(), heald.ResultError)
 
+    def test_a_value_that_is_lost(self, future: Future[Any], owner: FakeOwner, monkeypatch: pytest.MonkeyPatch) -> None:
+        def lost(outcome: Any) -> Any:
+            raise heald.JournalCorrupt("the object 0a is gone", hint="start again")
+
+        monkeypatch.setattr(owner, "decode", lost)
+        future._settle(packed(3))
+        with pytest.raises(heald.ResultError) as raised:
+            future.result()
+        assert raised.value.message.endswith("the object 0a is gone")
+        assert raised.value.hint == "start again"
+
     def test_an_exception_may_be_a_value(self, future: Future[Any]) -> None:
         future._settle(packed(ValueError("a value")))
         assert repr(future.result()) == "ValueError('a value')"
@@ -353,15 +364,18 @@ class TestStandingForItsValue:
         future._settle(packed({}))
         assert item.done()
         assert isinstance(item.exception(), KeyError)
-        with pytest.raises(KeyError):
+        with pytest.raises(KeyError) as raised:
             item.result()
+        assert raised.value.__notes__ == ["when square['missing'] was taken from what task square#7 returned"]
 
     def test_items_of_a_failure_fail_and_of_a_cancelled_are_cancelled(self, owner: FakeOwner) -> None:
         failed, cancelled = Future[Any](owner, 1, "one"), Future[Any](owner, 2, "two")
         of_failed, of_cancelled = failed["a"], cancelled["a"]
         failed._settle(BROKEN)
         cancelled.cancel()
-        assert isinstance(of_failed.exception(), ValueError)
+        broken = of_failed.exception()
+        assert isinstance(broken, ValueError)
+        assert broken.__notes__ == ["in task one#1"]
         assert of_cancelled.cancelled()
 
     def test_outputs_are_futures_of_files(self, owner: FakeOwner) -> None:

@@ -8,6 +8,7 @@ from heald.run import log
 def test_a_thousand_tasks_share_a_folder() -> None:
     assert log.path("/logs", 999, 1, "out") == Path("/logs/0/999.1.out")
     assert log.path(Path("/logs"), 1000, 12, "err") == Path("/logs/1/1000.12.err")
+    assert log.path("/logs", 7, 1, "out", 3) == Path("/logs/0/7.1.3.out")
 
 
 def test_latest_is_of_the_last_attempt(tmp_path: Path) -> None:
@@ -18,6 +19,8 @@ def test_latest_is_of_the_last_attempt(tmp_path: Path) -> None:
         file.touch()
     log.path(tmp_path, 77, 11, "out").touch()
     assert log.latest(tmp_path, 7, "out") == log.path(tmp_path, 7, 10, "out")
+    log.remove(tmp_path, [7, 8, 5000])
+    assert [file.name for file in (tmp_path / "0").iterdir()] == ["77.11.out"]
     assert log.latest(tmp_path, 7, "err") is None
 
 

@@ -132,6 +132,24 @@ def test_what_is_not_known_is_run_and_kept(host: FakeHost, memo: Memo, make: Cal
     assert again.tally.recalled == 1
 
 
+def test_a_renewed_task_is_run_and_kept_anew(host: FakeHost, make: Callable[[], FakeHost]) -> None:
+    host.submit(1)
+    host.turn()
+    host.run(1, packed("old"))
+    host.memoiser.close()
+    again = make()
+    again.memoiser.renew(1)
+    again.submit(1)
+    again.turn()
+    assert again.placed == [1]
+    again.run(1, packed("new"))
+    again.memoiser.close()
+    last = make()
+    last.submit(1)
+    last.turn()
+    assert last.value(1) == "new"
+
+
 def test_large_buffers_are_kept_too(host: FakeHost, make: Callable[[], FakeHost]) -> None:
     array = np.arange(100_000)
     host.submit(1)

@@ -7,6 +7,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import heald
@@ -194,3 +195,39 @@ def test_exceptions_of_python_come_back_whole(raised: BaseException) -> None:
 def test_pickling_elsewhere_in_the_process_is_left_alone() -> None:
     failure(SystemExit(3))
     assert SystemExit not in copyreg.dispatch_table
+
+
+class TestNotes:
+    """What is added to the exception that a task raised."""
+
+    @staticmethod
+    def note(outcome: Failure) -> str:
+        (found,) = made(outcome).__notes__
+        return str(found)
+
+    def test_names_the_task(self) -> None:
+        assert self.note(record(ValueError("no"))) == "in task square#7"
+
+    def test_says_which_attempt_when_there_were_more(self) -> None:
+        again = msgspec.structs.replace(record(ValueError("no")), attempt=3)
+        assert self.note(again) == "in task square#7, attempt 3"
+
+    def test_says_what_the_exception_does_not(self) -> None:
+        found = msgspec.structs.replace(record(ValueError("no")), message="the arguments cannot be loaded: ValueError: no")
+        assert self.note(found) == "in task square#7: the arguments cannot be loaded: ValueError: no"
+
+    def test_gives_a_hint_that_the_exception_has_not(self) -> None:
+        found = msgspec.structs.replace(record(OSError(28, "No space left on device")), hint="the disk of / is full")
+        assert self.note(found) == "in task square#7\n  hint: the disk of / is full"
+
+    def test_does_not_repeat_the_hint_of_the_exception(self) -> None:
+        found = record(heald.StagingError("no file", hint="look"))
+        assert self.note(found) == "in task square#7"
+        more = msgspec.structs.replace(found, hint=f"{found.hint}; the disk of / is full")
+        assert self.note(more) == "in task square#7\n  hint: the disk of / is full"
+
+
+def test_errors_of_the_tree_know_their_attempt() -> None:
+    lost = made(Failure(retry.WORKER_LOST, "its worker was killed by SIGKILL (signal 9)", attempt=3))
+    assert lost.attempt == 3
+    assert lost.message == "square#7, attempt 3: its worker was killed by SIGKILL (signal 9)"

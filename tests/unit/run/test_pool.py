@@ -66,8 +66,8 @@ def gate(tmp_path: Path, session: heald.Session) -> Iterator[Gate]:
 
 
 def spawner(pool: Pool) -> psutil.Process:
-    assert pool._process is not None
-    return psutil.Process(pool._process.pid)
+    assert pool.crew._process is not None
+    return psutil.Process(pool.crew._process.pid)
 
 
 class TestWorkers:
@@ -97,7 +97,7 @@ class TestWorkers:
     ) -> None:
         idle = session.submit(pid).result()
         os.kill(idle, signal.SIGKILL)
-        wait_until(lambda: not pool._lanes)
+        wait_until(lambda: not pool.crew.lanes)
         assert session.submit(pid).result() != idle
 
     def test_a_spawner_that_is_killed_is_replaced(

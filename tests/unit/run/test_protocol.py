@@ -94,7 +94,7 @@ def test_a_part_of_a_frame_is_kept_for_later() -> None:
     assert [protocol.instructions(body) for body in frames.feed(data[5:])] == [[Drop(3, 1)]]
 
 
-@pytest.mark.parametrize("message", [Setup("/home", "/logs", "/run"), Spawn(3), Signal(3, 15)])
+@pytest.mark.parametrize("message", [Setup("/home", "/logs", "/run"), Spawn(3, "worker-3"), Signal(3, 15)])
 def test_commands_come_back(message: protocol.Command) -> None:
     assert protocol.command(protocol.encode(message)) == message
 

@@ -19,6 +19,8 @@ from heald.core.event import (
     Finished,
     Opened,
     Placed,
+    Removed,
+    Retried,
     Returned,
     Started,
     Submitted,
@@ -190,10 +192,26 @@ class TestGoingOn:
         again = open_run()
         assert again.last == 3
         assert [again.claim(KEY, (), again=False) for _ in range(3)] == [1, 2, None]
-        assert again.earlier(1) == Earlier(0, None)
+        assert again.earlier(1) == Earlier(0)
         assert again.earlier(2) == Earlier(1, Payload(b"second"))
         assert again.earlier(2) is None
         assert again.claim(b"x" * 16, (), again=False) is None
+
+    @pytest.mark.parametrize("damage", [Path.unlink, lambda path: os.truncate(path, 100)])
+    def test_a_value_that_is_gone_counts_no_more(self, open_run: Open, damage: Callable[[Path], None]) -> None:
+        recorder = open_run()
+        value, _ = pack(np.ones(100_000), recorder._arena, subject="the value")
+        joined = Payload(b"frame", inputs=(value,))
+        write(recorder, submitted(1), placed(1), finished(1, value), submitted(2), placed(2), finished(2, joined))
+        recorder.close()
+        whole = open_run()
+        assert [whole.claim(KEY, (), again=False) for _ in range(2)] == [1, 2]
+        assert all(isinstance(whole.earlier(task).outcome, Payload) for task in (1, 2))  # type: ignore[union-attr]
+        whole.close()
+        damage(next(path for path in whole.folder.objects.glob("??/*") if path.stat().st_size > 1000))
+        again = open_run()
+        assert [again.claim(KEY, (), again=False) for _ in range(2)] == [1, 2]
+        assert [again.earlier(task) for task in (1, 2)] == [Earlier(1), Earlier(1)]
 
     def test_what_a_task_needs_tells_it_apart_too(self, open_run: Open) -> None:
         recorder = open_run()
@@ -209,7 +227,9 @@ class TestGoingOn:
         recorder.close()
         again = open_run()
         assert again.claim(KEY, (), again=False) == 1
-        assert again.earlier(1) == Earlier(2, None)
+        found = again.earlier(1)
+        assert found
+        assert (found.attempt, found.outcome, bool(found.worker)) == (2, None, True)
 
     def test_a_failure_is_no_value(self, open_run: Open) -> None:
         recorder = open_run()
@@ -219,7 +239,71 @@ class TestGoingOn:
         again = open_run()
         for task in (1, 2):
             assert again.claim(KEY, (), again=False) == task
-            assert again.earlier(task).value is None  # type: ignore[union-attr]
+            assert again.earlier(task).outcome is None  # type: ignore[union-attr]
+
+    def test_a_cancellation_from_outside_holds(self, open_run: Open) -> None:
+        cancelled = Cancelled(1, 2.0, "enough", final=True)
+        recorder = open_run()
+        write(recorder, submitted(1), cancelled)
+        recorder.close()
+        again = open_run()
+        assert again.claim(KEY, (), again=True) == 1  # its files are not there, of course
+        earlier = again.earlier(1)
+        assert earlier is not None
+        assert isinstance(earlier.outcome, Failure)
+        assert earlier.outcome.hint == cancelled.failure.hint
+
+    def test_a_retried_task_is_done_afresh(self, open_run: Open) -> None:
+        recorder = open_run()
+        write(recorder, submitted(1), placed(1), finished(1, Payload(b"old")), Retried(1, 4.0))
+        recorder.close()
+        for _ in range(2):  # also when that one is killed before it has run
+            again = open_run()
+            assert again.claim(KEY, (), again=True) == 1
+            assert again.earlier(1) == Earlier(1, None, afresh=True)
+            write(again, submitted(1))
+            again.close()
+        write(again := open_run(), submitted(1), placed(1, 2), finished(1, Payload(b"new"), 2))
+        again.close()
+        assert open_run().earlier(1) == Earlier(2, Payload(b"new"))
+
+    def test_a_removed_task_is_not_known_and_its_number_not_used_again(self, open_run: Open) -> None:
+        recorder = open_run()
+        write(recorder, submitted(1), submitted(2), placed(2), finished(2, Payload(b"second")), Removed(2, 4.0))
+        recorder.close()
+        assert any(isinstance(event, Submitted) and event.task == 2 for event in written(recorder))
+        for _ in range(2):
+            again = open_run()
+            assert again.last == 2
+            assert [again.claim(KEY, (), again=False) for _ in range(2)] == [1, None]
+            assert not any(isinstance(event, Submitted) and event.task == 2 for event in written(again))
+            again.close()
+
+    def test_what_was_is_revised_before_the_script_comes_to_it(self, open_run: Open) -> None:
+        recorder = open_run()
+        for task in (1, 2, 3):
+            write(recorder, submitted(task))
+        write(recorder, placed(1), finished(1, Payload(b"value")))
+        recorder.close()
+        again = open_run()
+        stop = Failure("cancelled", "enough", final=True)
+        assert again.revise(1, stop) == Earlier(1, Payload(b"value"))
+        assert again.revise(2, stop) == Earlier(0)
+        assert again.revise(3, None) == Earlier(0)
+        assert again.revise(9, stop) is None
+        assert again.earlier(1) == Earlier(1, Payload(b"value"))
+        assert again.earlier(2) == Earlier(0, stop)
+        assert again.earlier(3) == Earlier(0, None, afresh=True)
+        assert again.revise(3, stop) is None
+
+    def test_what_was_is_forgotten(self, open_run: Open) -> None:
+        recorder = open_run()
+        write(recorder, submitted(1), submitted(2))
+        recorder.close()
+        again = open_run()
+        again.forget(1)
+        again.forget(9)
+        assert [again.claim(KEY, (), again=False) for _ in range(2)] == [2, None]
 
     def test_a_value_whose_files_are_gone_does_not_count(self, open_run: Open) -> None:
         recorder = open_run()
@@ -227,7 +311,7 @@ class TestGoingOn:
         recorder.close()
         again = open_run()
         assert again.claim(KEY, (), again=True) == 1
-        assert again.earlier(1) == Earlier(1, None)
+        assert again.earlier(1) == Earlier(1)
 
     def test_tasks_without_a_key_are_not_known_again(self, open_run: Open) -> None:
         recorder = open_run()
@@ -266,3 +350,24 @@ class TestCompaction:
         assert after.records[2].outcome == Payload(b"value")
         assert after.records[3].state is State.failed
         assert [again.claim(KEY, (), again=False) for _ in range(5)] == [1, 2, 3, 4, None]
+
+    def test_what_was_done_from_outside_stays(self, open_run: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+        recorder = open_run()
+        write(recorder, *map(submitted, range(1, 6)))
+        write(recorder, Cancelled(1, 2.0, "enough"), Cancelled(2, 2.0, "enough", final=True))
+        write(recorder, placed(3), finished(3, Payload(b"value")), Retried(3, 4.0), placed(4), Retried(4, 4.0))
+        write(recorder, Removed(5, 4.0))
+        recorder.close()
+        open_run().close()
+        monkeypatch.setattr(module, "_GARBAGE", 0)
+        for _ in range(2):
+            again = open_run()
+            known = {task: again.earlier(task) for task in range(1, 6)}
+            assert known[1] == Earlier(0)
+            assert known[2] is not None
+            assert isinstance(known[2].outcome, Failure)
+            assert known[3] == Earlier(1, None, afresh=True)
+            assert known[4] == Earlier(1, None, afresh=True)
+            assert known[5] is None
+            assert again.last == 5
+            again.close()

@@ -36,7 +36,10 @@ class FakePool:
     def __init__(self, label: str, cpus: int, gpus: int = 0) -> None:
         self.label = label
         machine = Machine(label, tuple(range(cpus)), tuple(map(str, range(gpus))))
-        self.dispatch = Dispatch(label, [machine], self, lambda *_: None, lambda: FakeLane(f"{label}-1"))  # type: ignore[arg-type, return-value]
+        self.dispatch = Dispatch(label, [machine], self, lambda *_: None, lambda lease: FakeLane(f"{label}-1"))  # type: ignore[arg-type, return-value]
+
+    def unfit(self, needs: Resources) -> str | None:
+        return self.dispatch.placement.unfit(needs)
 
     def order(self, task: int, lane: str, label: str) -> Order:
         return Order(task, 1, b"w", Payload(b""))

@@ -23,7 +23,7 @@ def make(folder: Path) -> Surrounding:
     home = folder / "home"
     home.mkdir()
     os.chdir(home)
-    made = Surrounding(Setup(str(home), str(folder / "logs"), str(folder)), 1)
+    made = Surrounding(Setup(str(home), str(folder / "logs"), str(folder)), "worker-1")
     made.settle()
     return made
 

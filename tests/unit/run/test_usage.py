@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from heald.run import usage
 
 
@@ -30,5 +32,13 @@ def test_what_is_gone_uses_nothing() -> None:
     assert usage.resident(gone.pid) == 0
 
 
-def test_the_kernel_counts_its_kills() -> None:
-    assert usage.starved() >= 0
+def test_nothing_is_killed_for_want_of_memory_meanwhile() -> None:
+    kills = usage.Kills()
+    assert not kills.new()
+
+
+def test_each_kill_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    kills = usage.Kills()
+    before = usage._starved()
+    monkeypatch.setattr(usage, "_starved", lambda: before + 1)
+    assert [kills.new(), kills.new()] == [True, False]

@@ -98,7 +98,7 @@ class TestAttempts:
         workers.works[order.work] = work, b"no pickle"
         assert "cannot be loaded in a worker" in workers.outcome(lane, order).message
         broken = Order(99, 1, workers.order(add).work, order.arguments.__class__(b"no pickle"))
-        assert "the arguments cannot be loaded in a worker" in workers.outcome(lane, broken).message
+        assert "an argument cannot be loaded in a worker" in workers.outcome(lane, broken).message
         assert workers.outcome(lane, workers.order(add, 1, 2)) == 3
 
     def test_a_long_one_is_told_of_when_it_runs(self, workers: Any, lane: Any, gate: Gate) -> None:

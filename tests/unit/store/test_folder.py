@@ -117,6 +117,19 @@ def test_release_leaves_what_another_has_taken_by_force(folder: Folder) -> None:
     assert folder.owner is not None
 
 
+def test_a_run_can_be_given_back_to_its_dead_owner(folder: Folder) -> None:
+    gone = msgspec.structs.replace(this_process(), started="1")
+    folder.path.mkdir()
+    (folder.path / "owner").write_bytes(msgspec.json.encode(gone))
+    folder.claim()
+    folder.release(gone)
+    assert folder.owner == gone
+    other = Folder(folder.path)
+    other.claim()
+    other.release()
+    assert other.owner is None
+
+
 def test_a_living_process_keeps_its_run_and_a_killed_one_does_not(folder: Folder) -> None:
     with Claimant() as claimant:
         claimant.tell(f"claim {folder.path}")
@@ -217,13 +230,27 @@ def test_many_may_put_the_same(folder: Folder) -> None:
     assert len(folder.get(refs.pop())) == 100_000
 
 
+def test_what_nobody_uses_is_swept(folder: Folder) -> None:
+    folder.claim()
+    kept, left = folder.put(b"kept"), folder.put(b"left")
+    (folder.objects / left.digest[:2] / ".draft").touch()  # of one that was killed while it wrote
+    folder.sweep({kept.digest})
+    assert folder.get(kept) == b"kept"
+    assert [path.name for path in folder.objects.glob("??/*")] == [kept.digest]
+
+
 def test_a_damaged_object_is_refused(folder: Folder) -> None:
     ref = folder.put(b"sound")
     path = folder.objects / ref.digest[:2] / ref.digest
     path.write_bytes(b"Sound")
-    with pytest.raises(JournalCorrupt, match="is damaged"):
+    assert folder.has(ref)
+    with pytest.raises(JournalCorrupt, match="is damaged") as raised:
         folder.get(ref)
+    assert raised.value.hint.startswith("remove it and start the script again")
+    path.write_bytes(b"So")
+    assert not folder.has(ref)
     path.unlink()
+    assert not folder.has(ref)
     with pytest.raises(JournalCorrupt, match="is gone"):
         folder.get(ref)
 

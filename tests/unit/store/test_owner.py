@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from heald.core.errors import JournalLocked
-from heald.store.owner import Owner, lock, owner_in, refuse_living, take, this_process
+from heald.store.owner import Owner, give, lock, owner_in, refuse_living, take, this_process
 
 
 @pytest.fixture
@@ -60,19 +60,29 @@ def test_the_file_says_who_in_words(path: Path) -> None:
     assert os.listdir(path.parent) == ["owner"]
 
 
+def test_it_is_given_to_another(path: Path) -> None:
+    take(path, this_process())
+    path.with_name(".owner.dead").write_text("left by one that was killed while it gave")
+    give(path, dead())
+    assert owner_in(path) == dead()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert os.listdir(path.parent) == ["owner"]
+
+
 def test_a_living_owner_keeps_it(path: Path) -> None:
     first = this_process()
     take(path, first)
     with pytest.raises(JournalLocked, match=f"process {os.getpid()} of .* since 20") as caught:
         take(path, this_process())
-    assert f"remove {path}" in caught.value.hint
+    assert caught.value.hint == f"wait for it to end, or only look: heald run show {path.parent}"
     assert owner_in(path) == first
 
 
 def test_an_owner_on_another_host_keeps_it(path: Path) -> None:
     put(path, changed(dead(), host="node7"))
-    with pytest.raises(JournalLocked, match=r"on node7 .*cannot be seen from this host"):
+    with pytest.raises(JournalLocked, match=r"on node7 .*cannot be seen from this host") as caught:
         take(path, this_process())
+    assert f"remove {path}" in caught.value.hint
 
 
 def test_a_dead_owner_is_replaced(path: Path) -> None:

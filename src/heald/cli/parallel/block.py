@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import BinaryIO
+
+import msgspec
 
 from heald.cli.parallel.option import Options, block_size
 from heald.core.errors import UsageError
@@ -15,8 +16,7 @@ _GROWTH = 1 << 16
 _LONGEST = 1024  # bytes of what parts two records
 
 
-@dataclass(frozen=True)
-class Records:
+class Records(msgspec.Struct, frozen=True):
     """Where one record ends and the next begins. `pattern` finds the place between two: its group `end` is the end of
     the one before. `size`: bytes in a block. `number`: records in a block, whatever its size. `lines`: records that
     stay together. `bare`: leave out what parts them.

@@ -5,15 +5,15 @@ from __future__ import annotations
 import signal
 import time
 from concurrent.futures import CancelledError
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from heald.core.errors import TaskError, WalltimeExceeded
 
 
-@dataclass(slots=True)
-class End:
+class End(msgspec.Struct):
     """How one try of a job ended; `status` as in `subprocess`, -1 with `signal` for one that was stopped."""
 
     started: float
@@ -31,23 +31,20 @@ class End:
         return 128 + self.signal if self.signal else self.status
 
 
-def end_of(future: Any, begun: float) -> End:
-    """How a try ended."""
+def ends_of(future: Any, begun: float, count: int) -> list[End]:
+    """How tries of `count` jobs ended that were given out together: of as many as were run, and at least the first."""
     try:
-        done = future.result()
+        return [
+            End(one.started, one.seconds, max(0, one.returncode), max(0, -one.returncode), one.stdout, one.stderr)
+            for one in future.result()
+        ]
     except CancelledError:
-        return End(begun, time.time() - begun, -1, signal.SIGTERM, dropped=True)
-    except WalltimeExceeded as raised:
-        return _stopped(raised, begun)
+        return [End(begun, time.time() - begun, -1, signal.SIGTERM, dropped=True) for _ in range(count)]
     except TaskError as raised:
-        status = getattr(raised, "returncode", 0)
-        return End(begun, time.time() - begun, status or 1, 0, *_logs(raised), message=raised.message)
-    number = max(0, -done.returncode)
-    return End(done.started, done.seconds, max(0, done.returncode), number, done.stdout, done.stderr)
-
-
-def _stopped(raised: TaskError, begun: float) -> End:
-    return End(begun, time.time() - begun, -1, signal.SIGTERM, *_logs(raised), message=raised.message)
+        status, number = getattr(raised, "returncode", 0) or 1, 0
+        if isinstance(raised, WalltimeExceeded):
+            status, number = -1, signal.SIGTERM
+        return [End(begun, time.time() - begun, status, number, *_logs(raised), message=raised.message)]
 
 
 def _logs(raised: TaskError) -> tuple[Path | None, Path | None]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from heald.core.errors import UsageError
 
@@ -11,8 +12,7 @@ _OLD = {"0": "never", "1": "soon,fail=1", "2": "now,fail=1", "-1": "soon,success
 _MOST = 101
 
 
-@dataclass(frozen=True, slots=True)
-class Halt:
+class Halt(msgspec.Struct, frozen=True):
     """`when`: never, soon (let running jobs end) or now. `why`: what is counted: fail, success or done. `count` of
     them, or `percent` of all jobs.
     """
@@ -23,8 +23,7 @@ class Halt:
     percent: float = 0.0
 
 
-@dataclass(slots=True)
-class Count:
+class Count(msgspec.Struct):
     """How jobs have ended; `last` is the exit status of the last that failed."""
 
     total: int = 0

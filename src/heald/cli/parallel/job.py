@@ -1,28 +1,21 @@
-"""The task of one job, as workers load it: it only names what is to be run. Imports nothing that a worker has not."""
+"""The task of some jobs, as workers load it: it only names what is to be run. Imports nothing that a worker has not."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from heald.run.command import CommandLine
+from heald.run.command import Batch, CommandLine
 
 _slot: list[int] = []  # this process's number among the workers, and the descriptor that holds it
 
 
-def job(
-    line: list[str],
-    variables: Mapping[str, str],
-    stdin: str = "",
-    stdout: str = "",
-    stderr: str = "",
-    slots: str = "",
-) -> CommandLine:
-    """The command line of a job. `slots`: a folder in which workers take numbers, when the caller gave none."""
+def jobs(lines: Sequence[CommandLine], variables: Mapping[str, str], within: float, slots: str = "") -> Batch:
+    """The command lines of some jobs. `slots`: a folder in which workers take numbers, when the caller gave none."""
     if slots:
         variables = {**variables, "PARALLEL_JOBSLOT": str(_slot[0] if _slot else slot_in(slots))}
-    return CommandLine(line, variables, stdin, stdout, stderr, check=False)
+    return Batch(lines, variables, within)
 
 
 def slot_in(folder: str) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+
+import msgspec
 
 from heald.core.errors import UsageError
 
@@ -11,8 +12,7 @@ COLUMNS = ("Seq", "Host", "Starttime", "JobRuntime", "Send", "Receive", "Exitval
 _HEAD = ("\t".join(COLUMNS) + "\n").encode()
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One job that has ended. `started` in seconds since the epoch; `sent` and `received` in bytes; `status` is -1 for
     one that was stopped.
     """

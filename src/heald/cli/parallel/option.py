@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from heald.cli.parallel.source import Source
 from heald.core.errors import UsageError
@@ -16,8 +15,7 @@ from heald.core.resources import seconds
 FLAG, TEXT, MANY = "flag", "text", "many"
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """What was asked for. Texts stand as they were given, where a number needs what is known later."""
 
     command: tuple[str, ...] = ()
@@ -199,9 +197,9 @@ def parse(argv: Sequence[str]) -> Options:
     for option, values in given.items():
         kind = _NAMES[option][0]
         found[option] = True if kind == FLAG else tuple(values) if kind == MANY else _typed(option, values[-1])
-    options = dataclasses.replace(Options(), **found)  # type: ignore[arg-type]
+    options = msgspec.structs.replace(Options(), **found)
     command, sources = _sources(rest, options)
-    return dataclasses.replace(options, command=tuple(command), sources=tuple(sources))
+    return msgspec.structs.replace(options, command=tuple(command), sources=tuple(sources))
 
 
 def _one(rest: list[str]) -> Iterator[tuple[str, str]]:
@@ -244,6 +242,8 @@ def _full(name: str) -> str:
     meant = [one for one in _KNOWN if name.startswith("--") and one.startswith(name)]
     if len({_KNOWN[one][0] for one in meant}) == 1:
         return meant[0]
+    import difflib
+
     near = meant or difflib.get_close_matches(name, _KNOWN, 3)
     hint = f"did you mean {' or '.join(near)}?" if near else "heald run -k --help lists the options"
     raise UsageError(f"there is no option {name}", hint=hint)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
-import random
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+
+import msgspec
 
 from heald.cli.parallel.batch import batches, repeats
 from heald.cli.parallel.block import Records, blocks, parts, records
@@ -22,8 +22,7 @@ from heald.run.command import words as plain_words
 _MANY = 250  # jobs at once where all were asked for
 
 
-@dataclass(slots=True)
-class Job:
+class Job(msgspec.Struct):
     """One command to run: `values` for its placeholders, or a `block` for its standard input, or a whole `command`."""
 
     sequence: int
@@ -35,8 +34,7 @@ class Job:
     sent: int = 0
 
 
-@dataclass
-class Plan:
+class Plan(msgspec.Struct):
     """The jobs, and how their command lines are made. `total` is 0 where nobody has counted them."""
 
     options: Options
@@ -47,7 +45,11 @@ class Plan:
     total: int = 0
     tag: Template | None = None
     repeat: bool = False
-    shell: str = field(default_factory=shell)
+    shell: str = msgspec.field(default_factory=shell)
+
+    def waits(self) -> bool:
+        """Whether the next job may be long in coming: it is read from somewhere that has nothing just now."""
+        return any(source.waits() for source in self.options.sources)
 
     def facts(self, job: Job) -> Facts:
         """What the job's placeholders stand for, besides values."""
@@ -145,6 +147,8 @@ def _counted(options: Options, template: Template, found: Inputs, width: int) ->
         return values, 0
     known = list(values)
     if options.shuf:
+        import random
+
         random.shuffle(known)
     return known, len(known)
 

@@ -19,8 +19,8 @@ from typing import Any
 
 import heald
 from heald.cli.parallel import halt
-from heald.cli.parallel.end import End, end_of
-from heald.cli.parallel.job import job as run_job
+from heald.cli.parallel.end import End, ends_of
+from heald.cli.parallel.job import jobs as run_jobs
 from heald.cli.parallel.joblog import Entry, JobLog
 from heald.cli.parallel.option import Options
 from heald.cli.parallel.output import InOrder, Lines, show
@@ -29,9 +29,15 @@ from heald.cli.parallel.result import Results, results
 from heald.cli.parallel.resume import failed, left, resumes
 from heald.core.errors import UsageError
 from heald.core.resources import seconds
+from heald.run.command import CommandLine
 
 _STOPPED = 255
-_AHEAD = 16  # jobs for each worker that wait for it where nothing forbids: short ones then follow without a pause
+_AHEAD = 64  # jobs for each worker that wait for it where nothing forbids: short ones then follow without a pause
+# Short jobs go to a worker together, as many as may last so many seconds; when they last longer than expected, those
+# that it has not begun after so many come back.
+_TOGETHER = 0.005
+_WITHIN = 0.05
+_MOST = 64
 _ENOUGH = 3  # jobs that must have ended before their median says anything
 _GRACE = 0.35  # seconds from the signal to stop to the kill
 
@@ -82,6 +88,9 @@ def _print_lines(made: Plan) -> None:
     sys.stdout.buffer.flush()
 
 
+_Start = tuple[Job, int, CommandLine]  # a job, its place in the order of starts, and what is to be run
+
+
 class Loop:
     """Runs the jobs of a plan."""
 
@@ -95,7 +104,10 @@ class Loop:
         self.fault = False
         self._first = first
         self._ended: SimpleQueue[Any] = SimpleQueue()
-        self._running: dict[Any, tuple[Job, int, float]] = {}  # future: job, place in the order of starts, start
+        self._bundle: list[_Start] = []  # what goes to a worker together
+        self._running: dict[Any, tuple[list[_Start], float]] = {}  # future: what it is of, and since when
+        self._open = 0  # jobs in these two
+        self._mean = 0.0  # seconds that jobs last, of late
         self._places = 0
         self._slots = list(range(1, made.width + 1))
         self._times: list[float] = []
@@ -110,12 +122,11 @@ class Loop:
             or made.template.uses("slot") or (made.tag is not None and made.tag.uses("slot"))
         )  # fmt: skip
         self.careful = bool(careful)  # as many jobs are given out as can run, and each knows its slot
-        self.room = made.width if careful else made.width * (1 + _AHEAD)
-        self.low = self.room - 1 if careful else self.room // 2  # many at once wake the engine less often
         self.log = JobLog(options.joblog, resumed=resumes(options)) if options.joblog else None
         self.results: Results | None = results(options.results, made.spelling) if options.results else None
         self._display: Any = None
         self._folder = tempfile.mkdtemp(prefix="heald-run-")
+        self._variables = {"PARALLEL_PID": str(os.getpid())}
         self._command = self._task()
 
     def _task(self) -> Any:
@@ -124,7 +135,8 @@ class Loop:
             around["directory"] = "auto" if self.options.directory == "..." else self.options.directory
         if self.options.timeout and not self._median:
             around["walltime"] = seconds(self.options.timeout)
-        return heald.command(**around)(run_job)
+        several: Any = run_jobs  # of which the value is a list
+        return heald.command(**around)(several)
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
@@ -160,18 +172,26 @@ class Loop:
         while following is not None and not self.stopping:
             while options.delay and (left := last + options.delay - time.monotonic()) > 0:
                 self._take(left)
-            if len(self._running) >= self.room:
-                while len(self._running) > self.low:
+            if self._open >= self.room:
+                while self._open > (self.room // 2 if self.room > self.plan.width else self.room - 1):
                     self._take()
             if self.stopping:
                 break
             last = time.monotonic()
             self._start(following)
+            if self._bundle and self.plan.waits():
+                self._send()
             following = next(self.plan.jobs, None)
-        while self._running:
+        while self._open:
             self._take()
         self._order.rest()
         sys.stdout.buffer.flush()
+
+    @property
+    def room(self) -> int:
+        """How many jobs may be given out: as many as can run where that matters, else more."""
+        width = self.plan.width
+        return width if self.careful else width * (1 + _AHEAD) if self._mean else 2 * width
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -199,6 +219,7 @@ class Loop:
 
     def _take(self, timeout: float | None = None) -> None:
         """Deal with what has ended, waiting for something if nothing has."""
+        self._send()
         if self._median:
             limit = self._check_times()
             timeout = limit if timeout is None else min(timeout, limit or timeout)
@@ -220,10 +241,10 @@ class Loop:
             return None
         limit = self._median * self._times[len(self._times) // 2]
         now = time.time()
-        for future, (_, _, started) in list(self._running.items()):
+        for future, (_, started) in list(self._running.items()):
             if now - started >= limit and future.cancel():
                 self._late.add(future)
-        return max(0.01, limit - now + min((one[2] for one in self._running.values()), default=now))
+        return max(0.01, limit - now + min((started for _, started in self._running.values()), default=now))
 
     # -- one job -----------------------------------------------------------------------------------------------------
 
@@ -241,7 +262,7 @@ class Loop:
             stdout, stderr = self._lines.paths(job.slot, self.plan.tag_of(job))
         elif self._median:
             stdout, stderr = self._path(job, "out"), self._path(job, "err")
-        variables = {"PARALLEL_SEQ": str(job.sequence), "PARALLEL_PID": str(os.getpid())}
+        variables = {"PARALLEL_SEQ": str(job.sequence)}
         if job.slot:
             variables["PARALLEL_JOBSLOT"] = str(job.slot)
         words = self.plan.words(job)
@@ -252,10 +273,20 @@ class Loop:
                 print(self.plan.text(job), file=sys.stderr)
             if options.verbose and (self._wide or self._lines is not None):
                 self._say(job)
-        folder = "" if job.slot else self._folder
-        future = self._session.call(self._command, (words, variables, stdin, stdout, stderr, folder), {})
-        self._running[future] = job, place, time.time()
-        future.add_done_callback(self._ended.put)
+        self._bundle.append((job, place, CommandLine(words, variables, stdin, stdout, stderr, check=False)))
+        self._open += 1
+        if self.careful or len(self._bundle) * self._mean >= _TOGETHER or len(self._bundle) >= _MOST or not self._mean:
+            self._send()
+
+    def _send(self) -> None:
+        """Give out what is in the bundle."""
+        bundle, self._bundle = self._bundle, []
+        if bundle:
+            folder = "" if self.careful else self._folder
+            lines = [line for _, _, line in bundle]
+            future = self._session.call(self._command, (lines, self._variables, _WITHIN, folder), {})
+            self._running[future] = bundle, time.time()
+            future.add_done_callback(self._ended.put)
 
     def _write(self, job: Job) -> str:
         path = self._path(job, "in")
@@ -270,13 +301,27 @@ class Loop:
         return f"{self._folder}/{job.sequence}.{kind}"
 
     def _over(self, future: Any) -> None:
-        job, place, started = self._running.pop(future)
-        end = end_of(future, started)
-        if future in self._late:
-            self._late.discard(future)
-            end.dropped = False
-            end.stdout, end.stderr = Path(self._path(job, "out")), Path(self._path(job, "err"))
-            end.message = f"job {job.sequence} was stopped after {self.options.timeout} of the median time"
+        bundle, started = self._running.pop(future)
+        ends = ends_of(future, started, len(bundle))
+        late = future in self._late
+        self._late.discard(future)
+        self._open -= len(ends)
+        for (job, place, _), end in zip(bundle, ends, strict=False):
+            self._mean = end.seconds if not self._mean else self._mean + 0.2 * (end.seconds - self._mean)
+            if late:
+                end.dropped = False
+                end.stdout, end.stderr = Path(self._path(job, "out")), Path(self._path(job, "err"))
+                end.message = f"job {job.sequence} was stopped after {self.options.timeout} of the median time"
+            self._job_over(job, place, end)
+        for job, place, line in bundle[len(ends) :]:  # they have not been run
+            if self.stopping:
+                self._open -= 1
+                self._job_over(job, place, End(started, 0.0, -1, signal.SIGTERM, dropped=True))
+            else:
+                self._bundle.append((job, place, line))
+                self._send()
+
+    def _job_over(self, job: Job, place: int, end: End) -> None:
         if end.code and not end.dropped and job.tries < self.options.retries and not self.stopping:
             self._remove(job, end)
             self._start(job, place)

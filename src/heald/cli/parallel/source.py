@@ -8,10 +8,12 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import select
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import BinaryIO
+
+import msgspec
 
 from heald.core.errors import UsageError
 
@@ -19,8 +21,7 @@ Row = tuple[str, ...]
 _CHUNK = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(msgspec.Struct, frozen=True):
     """Inputs: `values` themselves, or those in `file` ("-" for standard input). `linked`: go along with the source
     before, one by one.
     """
@@ -29,9 +30,16 @@ class Source:
     file: str = ""
     linked: bool = False
 
+    def waits(self) -> bool:
+        """Whether to read on may mean to wait: for another program, or for a person."""
+        if not self.file:
+            return False
+        if self.file == "-":
+            return not select.select([sys.stdin], [], [], 0)[0]
+        return not os.path.isfile(self.file)
 
-@dataclass(frozen=True)
-class Reading:
+
+class Reading(msgspec.Struct, frozen=True):
     """How inputs are cut and cleaned. `delimiter`: None for lines. `columns`: a pattern that parts the columns of an
     input. `header`: the first input of each source is its name. `stop`: an input that ends its source. `trim`: sides
     to strip, of "l" and "r". `link`: all sources go along with each other, short ones from the beginning again.
@@ -47,8 +55,7 @@ class Reading:
     link: bool = False
 
 
-@dataclass
-class Inputs:
+class Inputs(msgspec.Struct):
     """The rows of values, one for each job, and what is known of them. `width`: values in a row; None when rows have
     their own; `names`: from the header.
     """
@@ -143,12 +150,11 @@ def _columns(values: Iterator[str], reading: Reading) -> Iterator[Row]:
             yield (value,)
 
 
-@dataclass
-class _Again:
+class _Again(msgspec.Struct):
     """Rows that can be gone through many times, and are read once."""
 
     stream: Iterator[Row]
-    seen: list[Row] = field(default_factory=list)
+    seen: list[Row] = []
 
     def __iter__(self) -> Iterator[Row]:
         yield from self.seen

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from heald.cli.parallel.change import DYNAMIC, PLAIN, PLUS, Change, dynamic, whole
 from heald.cli.parallel.quote import OPEN, contexts, fields, quote
@@ -94,8 +94,7 @@ _SHELL_OWN = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Placeholder:
+class Placeholder(msgspec.Struct, frozen=True):
     """A placeholder: `which` is ALL, SEQUENCE, SLOT, TOTAL or the position of a value (from 1, or from behind if
     negative); `context`: the quotes that it stands in.
     """
@@ -108,8 +107,7 @@ class Placeholder:
 Piece = str | Placeholder
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True):
     """What a job's placeholders stand for, besides its values."""
 
     sequence: int = 1
@@ -117,11 +115,10 @@ class Facts:
     total: int = 0
 
 
-@dataclass(frozen=True)
-class Spelling:
+class Spelling(msgspec.Struct, frozen=True):
     """How placeholders are written: other signs for the usual ones, names from a header, `plus` for those of --plus."""
 
-    renamed: Mapping[str, str] = field(default_factory=dict)  # {"{}": ",,"}
+    renamed: Mapping[str, str] = {}  # {"{}": ",,"}
     names: Sequence[str] = ()
     plus: bool = False
 
@@ -319,6 +316,8 @@ def near_name(text: str, names: Sequence[str]) -> str:
     """A warning about `{word}` in the line that is nearly one of the names from the header, or nothing."""
     for word in re.findall(r"\{(\w+)\}", text):
         if word not in names and not word.lstrip("-").isdigit():
+            import difflib
+
             near = difflib.get_close_matches(word, names, 1)
             if near:
                 return f"{{{word}}} is not a name in the header and stays as it is; did you mean {{{near[0]}}}?"

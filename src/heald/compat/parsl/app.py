@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from inspect import Parameter, signature
 from typing import Any
 
@@ -15,7 +15,7 @@ from heald.compat.parsl.remote import Bash, Timed
 _MAGIC = ("stdout", "stderr", "walltime", "parsl_resource_specification", "inputs", "outputs")
 
 
-class AppBase(ABC):
+class AppBase:
     """A function whose calls are tasks."""
 
     def __init__(
@@ -37,22 +37,12 @@ class AppBase(ABC):
         self.executors = executors
         self.cache = cache
         self.ignore_for_cache = ignore_for_cache
-        self.kwargs = self._defaults(_MAGIC)
-
-    def _defaults(self, wanted: Sequence[str] | None = None) -> dict[str, Any]:
-        return {
-            name: parameter.default
-            for name, parameter in signature(self.func).parameters.items()
-            if parameter.default is not Parameter.empty and (wanted is None or name in wanted)
-        }
+        parameters = signature(func).parameters.values()
+        self.kwargs = {one.name: one.default for one in parameters if one.default is not Parameter.empty}
 
     def _submit(self, func: Callable[..., Any], args: Any, kwargs: dict[str, Any], *, join: bool = False) -> AppFuture:
         kernel = self.data_flow_kernel or DataFlowKernelLoader.dfk()
         return kernel.submit(func, args, self.executors, self.cache, self.ignore_for_cache, kwargs, join)
-
-    @abstractmethod
-    def __call__(self, *args: Any, **kwargs: Any) -> AppFuture:
-        """Make this call a task."""
 
 
 class PythonApp(AppBase):
@@ -60,6 +50,7 @@ class PythonApp(AppBase):
 
     def __init__(self, func: Callable[..., Any], *args: Any, join: bool = False, **kwargs: Any) -> None:
         super().__init__(func, *args, **kwargs)
+        self.kwargs = {name: value for name, value in self.kwargs.items() if name in _MAGIC}
         self.join = join
 
     def __call__(self, *args: Any, **kwargs: Any) -> AppFuture:
@@ -75,7 +66,6 @@ class BashApp(AppBase):
 
     def __init__(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(func, *args, **kwargs)
-        self.kwargs = self._defaults()
         self.wrapped_remote_function = Bash(func)
 
     def __call__(self, *args: Any, **kwargs: Any) -> AppFuture:
@@ -89,20 +79,17 @@ def python_app(
     cache: bool = False,
     executors: list[str] | str = "all",
     ignore_for_cache: Sequence[str] | None = None,
+    *,
+    kind: Callable[..., Any] = PythonApp,
 ) -> Any:
     """Make a Python function's calls tasks."""
-    return _decorate(PythonApp, function, data_flow_kernel, executors, cache, ignore_for_cache)
+    settings = (data_flow_kernel, executors, cache, ignore_for_cache)
+    return kind(function, *settings) if function is not None else lambda given: kind(given, *settings)
 
 
-def bash_app(
-    function: Callable[..., Any] | None = None,
-    data_flow_kernel: DataFlowKernel | None = None,
-    cache: bool = False,
-    executors: list[str] | str = "all",
-    ignore_for_cache: Sequence[str] | None = None,
-) -> Any:
-    """Make tasks of a function that returns the command line to run with bash."""
-    return _decorate(BashApp, function, data_flow_kernel, executors, cache, ignore_for_cache)
+def bash_app(*args: Any, **kwargs: Any) -> Any:
+    """Make tasks of a function that returns the command line to run with bash. Takes what `python_app` takes."""
+    return python_app(*args, kind=BashApp, **kwargs)
 
 
 def join_app(
@@ -112,10 +99,5 @@ def join_app(
     ignore_for_cache: Sequence[str] | None = None,
 ) -> Any:
     """Make tasks of a function that returns a future or a list of futures, whose results are the task's."""
-    return _decorate(PythonApp, function, data_flow_kernel, ["_parsl_internal"], cache, ignore_for_cache, join=True)
-
-
-def _decorate(kind: type[AppBase], function: Callable[..., Any] | None, *settings: Any, **more: Any) -> Any:
-    if function is None:
-        return lambda given: kind(given, *settings, **more)
-    return kind(function, *settings, **more)
+    inner, join = ["_parsl_internal"], partial(PythonApp, join=True)
+    return python_app(function, data_flow_kernel, cache, inner, ignore_for_cache, kind=join)

@@ -14,6 +14,7 @@ Exception ── ManagerLost, WorkerLost, VersionMismatch
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from types import TracebackType
 from typing import Any
@@ -22,7 +23,12 @@ import heald
 
 
 class ParslError(Exception):
-    """What Parsl itself reports."""
+    """What Parsl itself reports. `text` tells it, where what it was made with does not by itself."""
+
+    text = ""
+
+    def __str__(self) -> str:
+        return self.text.format(self) or super().__str__()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, self.__dict__)
@@ -35,20 +41,18 @@ def _rebuild(cls: type[ParslError], args: tuple[Any, ...], state: dict[str, Any]
     return error
 
 
+@dataclass(eq=False, repr=False)
+class _Reasoned(ParslError):
+    reason: str
+    text = "{0.reason}"
+
+
 class ConfigurationError(ParslError):
     """A configuration that cannot be."""
 
 
 class OptionalModuleMissing(ParslError):
     """A module that a feature needs is not installed."""
-
-    def __init__(self, module_names: list[str], reason: str) -> None:
-        super().__init__(module_names, reason)
-        self.module_names = module_names
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"modules {self.module_names} are needed: {self.reason}"
 
 
 class InternalConsistencyError(ParslError):
@@ -70,52 +74,36 @@ class AppBadFormatting(ParslError):
     """The command line of a bash app could not be made."""
 
 
+@dataclass(eq=False, repr=False)
 class BashExitFailure(AppException):
     """The command of a bash app ended with a status other than 0."""
 
-    def __init__(self, app_name: str, exitcode: int) -> None:
-        super().__init__(app_name, exitcode)
-        self.app_name = app_name
-        self.exitcode = exitcode
-
-    def __str__(self) -> str:
-        return f"bash_app {self.app_name} failed with unix exit code {self.exitcode}"
+    app_name: str
+    exitcode: int
+    text = "bash_app {0.app_name} failed with unix exit code {0.exitcode}"
 
 
 class AppTimeout(AppException):
     """An app ran longer than its walltime."""
 
 
-class _Reasoned(ParslError):
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return self.reason
-
-
 class BashAppNoReturn(_Reasoned, AppException):
     """A bash app returned no command line."""
 
 
+@dataclass(eq=False, repr=False)
 class MissingOutputs(ParslError):
     """A bash app ended well but did not write what it promised."""
 
-    def __init__(self, reason: str, outputs: list[Any]) -> None:
-        super().__init__(reason, outputs)
-        self.reason = reason
-        self.outputs = outputs
-
-    def __str__(self) -> str:
-        return f"Missing Outputs: {self.outputs}, Reason: {self.reason}"
+    reason: str
+    outputs: list[Any]
+    text = "Missing Outputs: {0.outputs}, Reason: {0.reason}"
 
 
 class BadStdStreamFile(_Reasoned):
     """A file for standard output or error that cannot be."""
 
-    def __str__(self) -> str:
-        return f"Bad Stream File: {self.reason}"
+    text = "Bad Stream File: {0.reason}"
 
 
 class RemoteExceptionWrapper:
@@ -165,24 +153,22 @@ class BadCheckpoint(_Reasoned, DataFlowException):
 class PropagatedException(DataFlowException):
     """A task failed because others did: `dependent_exceptions_tids` has their exceptions, and what they are called."""
 
+    text = "{0.failure} failure for task {0.task_id}. The representative cause is via {0._trail}"
     failure = "Failure"
 
     def __init__(self, dependent_exceptions_tids: Sequence[tuple[BaseException, str]], task_id: int) -> None:
         super().__init__(dependent_exceptions_tids, task_id)
         self.dependent_exceptions_tids = dependent_exceptions_tids
         self.task_id = task_id
-        self._trail: list[str] = []
+        trail: list[str] = []
         error: BaseException = self
         while isinstance(error, PropagatedException) and error.dependent_exceptions_tids:
             others = " (+ others)" if len(error.dependent_exceptions_tids) > 1 else ""
             cause, name = error.dependent_exceptions_tids[0]
-            self._trail.append(name + others)
+            trail.append(name + others)
             error = cause
+        self._trail = " <- ".join(trail)
         self.__cause__ = error if error is not self else None
-
-    def __str__(self) -> str:
-        trail = " <- ".join(self._trail)
-        return f"{self.failure} failure for task {self.task_id}. The representative cause is via {trail}"
 
 
 class DependencyError(PropagatedException):
@@ -200,45 +186,32 @@ class JoinError(PropagatedException):
 # -- executors and what is below ---------------------------------------------------------------------------------------
 
 
+@dataclass(eq=False, repr=False)
 class ExecutorError(ParslError):
     """An executor failed."""
 
-    def __init__(self, executor: Any, reason: str) -> None:
-        super().__init__(executor, reason)
-        self.executor = executor
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"Executor {getattr(self.executor, 'label', self.executor)} failed due to: {self.reason}"
+    executor: Any
+    reason: Any
+    text = "Executor {0.executor.label} failed due to: {0.reason}"
 
 
 class BadStateException(ExecutorError):
     """An executor can run nothing any more."""
 
-    def __init__(self, executor: Any, exception: Any) -> None:
-        super().__init__(executor, str(exception))
-
 
 class UnsupportedFeatureError(ExecutorError):
     """An executor was asked for what it does not do."""
-
-    def __init__(self, feature: str, current_executor: str, target_executor: str | None) -> None:
-        super().__init__(current_executor, f"the {feature} feature is unsupported in {current_executor}")
-        self.feature = feature
-        self.current_executor = current_executor
-        self.target_executor = target_executor
 
 
 class InvalidResourceSpecification(ExecutorError):
     """A `parsl_resource_specification` that the executor does not take."""
 
+    text = "Invalid Resource Specification Supplied: {0.invalid_keys}. {0.message}"
+
     def __init__(self, invalid_keys: Iterable[str], message: str = "") -> None:
-        super().__init__("", message)
+        super().__init__(None, message)
         self.invalid_keys = set(invalid_keys)
         self.message = message
-
-    def __str__(self) -> str:
-        return f"Invalid Resource Specification Supplied: {self.invalid_keys}. {self.message}"
 
 
 class ScalingFailed(ExecutorError):
@@ -249,44 +222,39 @@ class BadMessage(_Reasoned):
     """A message that nobody understands."""
 
 
-class ManagerLost(Exception):
+@dataclass(eq=False, repr=False)
+class _Lost(Exception):
+    worker_id: Any
+    hostname: str
+    what = ""
+
+    def __str__(self) -> str:
+        return f"Task failure due to loss of {self.what} {self.worker_id} on host {self.hostname}"
+
+
+class ManagerLost(_Lost):
     """The node that ran the task is gone."""
 
-    def __init__(self, manager_id: Any, hostname: str) -> None:
-        super().__init__(manager_id, hostname)
-        self.manager_id = manager_id
-        self.hostname = hostname
-
-    def __str__(self) -> str:
-        return f"Task failure due to loss of manager {self.manager_id} on host {self.hostname}"
+    what = "manager"
 
 
-class WorkerLost(Exception):
+class WorkerLost(_Lost):
     """The process that ran the task died under it."""
 
-    def __init__(self, worker_id: Any, hostname: str) -> None:
-        super().__init__(worker_id, hostname)
-        self.worker_id = worker_id
-        self.hostname = hostname
-
-    def __str__(self) -> str:
-        return f"Task failure due to loss of worker {self.worker_id} on host {self.hostname}"
+    what = "worker"
 
 
 class VersionMismatch(Exception):
     """Two sides that cannot talk. heald's workers are always of the version of their driver."""
 
 
+@dataclass(eq=False, repr=False)
 class SerializationError(ParslError):
     """A function, an argument or a value that cannot travel."""
 
-    def __init__(self, fname: str) -> None:
-        super().__init__(fname)
-        self.fname = fname
-        self.troubleshooting = "make what cannot travel inside of the app"
-
-    def __str__(self) -> str:
-        return f"Failed to serialize {self.fname}"
+    fname: str
+    text = "Failed to serialize {0.fname}"
+    troubleshooting = "make what cannot travel inside of the app"
 
 
 class DeserializationError(_Reasoned):
@@ -309,44 +277,35 @@ class ScriptPathError(ExecutionProviderException):
     """A script of a provider cannot be written."""
 
 
+@dataclass(eq=False, repr=False)
 class SubmitException(ExecutionProviderException):
     """A job could not be submitted."""
 
-    def __init__(
-        self, job_name: str, message: str, stdout: str | None = None, stderr: str | None = None, retcode: int = 0
-    ) -> None:
-        super().__init__(job_name, message)
-        self.job_name = job_name
-        self.message = message
-        self.stdout = stdout
-        self.stderr = stderr
-        self.retcode = retcode
+    job_name: str
+    message: str
+    stdout: str | None = None
+    stderr: str | None = None
+    retcode: int = 0
 
 
+@dataclass(eq=False, repr=False)
 class BadLauncher(ExecutionProviderException, TypeError):
     """No launcher."""
 
-    def __init__(self, launcher: Any) -> None:
-        super().__init__(launcher)
-        self.launcher = launcher
-
-    def __str__(self) -> str:
-        return f"Bad Launcher provided: {self.launcher}, expecting callable"
+    launcher: Any
+    text = "Bad Launcher provided: {0.launcher}, expecting callable"
 
 
 class TooManyJobFailuresError(ParslError):
     """All blocks failed."""
 
 
+@dataclass(eq=False, repr=False)
 class ZipAuthorityError(ParslError):
     """A zip URL that names a host."""
 
-    def __init__(self, file: Any) -> None:
-        super().__init__(file)
-        self.file = file
-
-    def __str__(self) -> str:
-        return f"ZipFileStaging cannot stage {self.file.url}: it names a host ({self.file.netloc})"
+    file: Any
+    text = "ZipFileStaging cannot stage {0.file.url}: it names a host ({0.file.netloc})"
 
 
 def translated(raised: BaseException) -> BaseException:

@@ -12,6 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -20,7 +21,6 @@ import heald
 from heald.compat import NotServed, installed
 from heald.compat.parsl import remote
 from heald.compat.parsl.error import BadStateException, InvalidResourceSpecification
-from heald.compat.parsl.monitoring import HTEXRadio
 from heald.compat.parsl.provider import ExecutionProvider, LocalProvider, SimpleLauncher
 from heald.compat.parsl.representation import RepresentationMixin, retired
 from heald.compat.parsl.tool import VERSION
@@ -68,9 +68,8 @@ class _SessionExecutor(ParslExecutor, RepresentationMixin):
 
     _body: type[remote.Body] = remote.Body
 
-    def __init__(self) -> None:
-        self._session: heald.Session | None = None
-        self._functions: WeakKeyDictionary[Any, dict[Any, heald.Function[..., Any]]] = WeakKeyDictionary()
+    _session: heald.Session | None = None
+    _functions: WeakKeyDictionary[Any, dict[Any, heald.Function[..., Any]]]  # by what the app is made of, by options
 
     @abstractmethod
     def _workers(self) -> Any:
@@ -78,6 +77,7 @@ class _SessionExecutor(ParslExecutor, RepresentationMixin):
 
     def start(self) -> None:
         """Get ready for tasks."""
+        self._functions = WeakKeyDictionary()
         self._session = heald.Session([self._workers()], memo=None, progress=False).start(current=False)
 
     def submit(
@@ -126,27 +126,18 @@ class _SessionExecutor(ParslExecutor, RepresentationMixin):
             session.close(cancel=not wait)
 
 
+@dataclass(repr=False, eq=False)
 class ThreadPoolExecutor(_SessionExecutor):
     """Threads of this process. It ends when all that it was given is done."""
 
-    _body = remote.LiveBody
+    label: str = "threads"
+    max_threads: int = 2
+    thread_name_prefix: str | None = None
+    storage_access: Sequence[Any] | None = None
+    working_dir: str | os.PathLike[str] | None = None
+    remote_monitoring_radio: Any = None
 
-    def __init__(
-        self,
-        label: str = "threads",
-        max_threads: int = 2,
-        thread_name_prefix: str | None = None,
-        storage_access: Sequence[Any] | None = None,
-        working_dir: str | os.PathLike[str] | None = None,
-        remote_monitoring_radio: Any = None,
-    ) -> None:
-        super().__init__()
-        self.label = label
-        self.max_threads = max_threads
-        self.thread_name_prefix = thread_name_prefix
-        self.storage_access = storage_access
-        self.working_dir = working_dir
-        self.remote_monitoring_radio = remote_monitoring_radio
+    _body = remote.LiveBody
 
     def _workers(self) -> heald.ThreadExecutor:
         return heald.ThreadExecutor(self.max_threads, label=self.label)
@@ -163,7 +154,7 @@ class ThreadPoolExecutor(_SessionExecutor):
 class BlockProviderExecutor(_SessionExecutor):
     """An executor whose workers a provider starts."""
 
-    provider: ExecutionProvider | None = None
+    provider: ExecutionProvider
 
 
 class ManagerSelector:
@@ -178,59 +169,35 @@ class BlockIdManagerSelector(ManagerSelector):
     """The block with the lowest number first."""
 
 
+# How Parsl's own processes talk, and what they log: heald's have no such settings.
+_MEANINGLESS = (
+    "launch_cmd interchange_launch_cmd address interchange_address loopback_address worker_port worker_ports "
+    "worker_port_range interchange_port_range worker_debug worker_logdir_root prefetch_capacity heartbeat_threshold "
+    "heartbeat_period drain_period poll_period address_probe_timeout manager_selector block_error_handler encrypted "
+    "start_method suppress_failure"
+)
+
+
+@retired(_MEANINGLESS, max_workers="max_workers_per_node")
+@dataclass(repr=False, eq=False)
 class HighThroughputExecutor(BlockProviderExecutor):
-    """Worker processes on this machine, as many as Parsl would start here.
+    """Worker processes on this machine, as many as Parsl would start here."""
 
-    What says how Parsl's own processes talk (addresses, ports, heartbeats, `launch_cmd`, …) is kept and means nothing.
-    """
+    label: str = "HighThroughputExecutor"
+    provider: ExecutionProvider = field(default_factory=LocalProvider)
+    storage_access: Sequence[Any] | None = None
+    working_dir: str | os.PathLike[str] | None = None
+    cores_per_worker: float = 1.0
+    mem_per_worker: float | None = None
+    max_workers_per_node: float | None = None
+    cpu_affinity: str = "none"
+    available_accelerators: Any = ()  # their names, or their number
+    remote_monitoring_radio: Any = None
 
-    @retired(
-        "start_method", "worker_ports", "interchange_address", "suppress_failure", max_workers="max_workers_per_node"
-    )
-    def __init__(
-        self,
-        label: str = "HighThroughputExecutor",
-        provider: ExecutionProvider | None = None,
-        launch_cmd: str | None = None,
-        interchange_launch_cmd: Sequence[str] | None = None,
-        address: str | None = None,
-        loopback_address: str = "127.0.0.1",
-        worker_port: int | None = None,
-        worker_port_range: tuple[int, int] | None = (54000, 55000),
-        interchange_port_range: tuple[int, int] | None = (55000, 56000),
-        storage_access: Sequence[Any] | None = None,
-        working_dir: str | os.PathLike[str] | None = None,
-        worker_debug: bool = False,
-        cores_per_worker: float = 1.0,
-        mem_per_worker: float | None = None,
-        max_workers_per_node: float | None = None,
-        cpu_affinity: str = "none",
-        available_accelerators: int | Sequence[str] = (),
-        prefetch_capacity: int = 0,
-        heartbeat_threshold: int = 120,
-        heartbeat_period: int = 30,
-        drain_period: int | None = None,
-        poll_period: int = 10,
-        address_probe_timeout: int | None = None,
-        worker_logdir_root: str | None = None,
-        manager_selector: ManagerSelector | None = None,
-        block_error_handler: Any = True,
-        encrypted: bool = True,
-        remote_monitoring_radio: Any = None,
-    ) -> None:
-        settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        super().__init__()
-        vars(self).update(settings)
-        self.label = label
-        self.provider = provider or LocalProvider()
-        self.cores_per_worker = cores_per_worker
-        self.mem_per_worker = mem_per_worker
-        self.max_workers_per_node = max_workers_per_node
-        self.cpu_affinity = cpu_affinity
-        self.remote_monitoring_radio = remote_monitoring_radio or HTEXRadio()
-        if isinstance(available_accelerators, int):
-            available_accelerators = [str(device) for device in range(available_accelerators)]
-        self.available_accelerators = list(available_accelerators)
+    def __post_init__(self) -> None:
+        self.provider = self.provider or LocalProvider()
+        devices = self.available_accelerators
+        self.available_accelerators = list(map(str, range(devices) if isinstance(devices, int) else devices))
 
     @property
     def workers_per_node(self) -> int:
@@ -256,17 +223,10 @@ class HighThroughputExecutor(BlockProviderExecutor):
                 hint="use LocalProvider inside of the batch job",
             )
         count = self.workers_per_node * provider.blocks * provider.nodes_per_block
-        folder = tempfile.mkdtemp(prefix="ranks-", dir=self.run_dir)
+        ranks = tempfile.mkdtemp(prefix="ranks-", dir=self.run_dir)
         remote.share(self.cpu_affinity, [], 0, count)  # a mistake in it is told here
-        desk = remote.Desk(
-            self.label,
-            count,
-            folder,
-            self.cpu_affinity,
-            self.available_accelerators,
-            provider.variables(),
-            installed("parsl"),
-        )
+        devices, variables = self.available_accelerators, provider.variables()
+        desk = remote.Desk(self.label, count, ranks, self.cpu_affinity, devices, variables, installed("parsl"))
         return heald.ProcessExecutor(count, label=self.label, initializer=desk.take)
 
     def validate_resource_spec(self, resource_specification: _Specification) -> None:
@@ -301,24 +261,22 @@ class HighThroughputExecutor(BlockProviderExecutor):
         return ["0"] if self._session and self._functions else []
 
 
+@retired(_MEANINGLESS)
+@dataclass(repr=False, eq=False)
 class MPIExecutor(HighThroughputExecutor):
     """Runs MPI programs on this machine's one node: apps start them with `$PARSL_MPI_PREFIX`."""
 
-    def __init__(
-        self,
-        label: str = "MPIExecutor",
-        provider: ExecutionProvider | None = None,
-        max_workers_per_block: int = 1,
-        mpi_launcher: str = "mpiexec",
-        **settings: Any,
-    ) -> None:
-        super().__init__(label, provider, max_workers_per_node=max_workers_per_block, **settings)
-        if mpi_launcher not in ("mpiexec", "srun", "aprun"):
-            raise ValueError(f"mpi_launcher={mpi_launcher!r}: must be 'mpiexec', 'srun' or 'aprun'")
+    label: str = "MPIExecutor"
+    max_workers_per_block: int = 1
+    mpi_launcher: str = "mpiexec"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mpi_launcher not in ("mpiexec", "srun", "aprun"):
+            raise ValueError(f"mpi_launcher={self.mpi_launcher!r}: must be 'mpiexec', 'srun' or 'aprun'")
         if not isinstance(self.provider, LocalProvider) or not isinstance(self.provider.launcher, SimpleLauncher):
             raise TypeError("MPIExecutor needs a provider with SimpleLauncher")
-        self.max_workers_per_block = max_workers_per_block
-        self.mpi_launcher = mpi_launcher
+        self.max_workers_per_node = self.max_workers_per_block
         self.cores_per_worker = 1e-9  # programs share the cores: how many run is said by max_workers_per_block
 
     def validate_resource_spec(self, resource_specification: _Specification) -> None:

@@ -5,31 +5,36 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
 from heald.compat.parsl.file import File
 from heald.compat.parsl.state import TaskRecord
 
+T = TypeVar("T")
 
-class AppFuture(Future[Any]):
+
+class _Future(Future[T]):
+    """Parsl's futures cannot be cancelled; `heald.Future.cancel` stops tasks."""
+
+    def cancel(self) -> bool:
+        """Raises NotImplementedError."""
+        raise NotImplementedError("Parsl's futures cannot be cancelled; those of heald.task(...).submit can")
+
+    def cancelled(self) -> bool:
+        """Never."""
+        return False
+
+
+class AppFuture(_Future[Any]):
     """The result of an app, now or later. `future[key]` and `future.name` are futures of parts of it."""
 
     def __init__(self, task_record: TaskRecord) -> None:
         super().__init__()
-        self.task_record = task_record
+        self.task_record = self.task_def = task_record  # by the name that it had once, too
+        self.tid: int = task_record["id"]
         self._outputs: list[DataFuture] = []
         self._stdout_future: DataFuture | None = None
         self._stderr_future: DataFuture | None = None
-
-    @property
-    def tid(self) -> int:
-        """The id of the task."""
-        return self.task_record["id"]  # type: ignore[no-any-return]
-
-    @property
-    def task_def(self) -> TaskRecord:
-        """The record of the task, by the name that it had once."""
-        return self.task_record
 
     @property
     def outputs(self) -> Sequence[DataFuture]:
@@ -50,14 +55,6 @@ class AppFuture(Future[Any]):
         """The name of the state of the task."""
         return self.task_record["status"].name  # type: ignore[no-any-return]
 
-    def cancel(self) -> bool:
-        """Not possible in Parsl: raises NotImplementedError. `heald.Future.cancel` stops tasks."""
-        raise NotImplementedError("Parsl's futures cannot be cancelled; those of heald.task(...).submit can")
-
-    def cancelled(self) -> bool:
-        """Never."""
-        return False
-
     def __getitem__(self, key: Any) -> AppFuture:
         return self._lifted(operator.getitem, key)
 
@@ -71,14 +68,14 @@ class AppFuture(Future[Any]):
         return kernel.submit(part, (self, key), ["_parsl_internal"], False, None, {})  # type: ignore[no-any-return]
 
 
-class DataFuture(Future[File]):
-    """A file, once the task that writes it (or the staging of it) is done."""
+class DataFuture(_Future[File]):
+    """A file, once the task that writes it (or the staging of it) is done; `tid` is the id of that."""
 
     def __init__(self, fut: Future[Any], file_obj: File, tid: int) -> None:
         super().__init__()
         self.parent = fut
         self.file_obj = file_obj
-        self._tid = tid
+        self.tid = tid
         fut.add_done_callback(self.parent_callback)
 
     def parent_callback(self, parent_fu: Future[Any]) -> None:
@@ -90,11 +87,6 @@ class DataFuture(Future[File]):
             self.set_result(self.file_obj)
 
     @property
-    def tid(self) -> int:
-        """The id of the task that writes it."""
-        return self._tid
-
-    @property
     def filepath(self) -> str:
         """The local path of the file."""
         return self.file_obj.filepath
@@ -104,14 +96,6 @@ class DataFuture(Future[File]):
     def running(self) -> bool:
         """Whether the task runs now."""
         return self.parent.running()
-
-    def cancel(self) -> bool:
-        """Not possible in Parsl: raises NotImplementedError."""
-        raise NotImplementedError("Parsl's futures cannot be cancelled")
-
-    def cancelled(self) -> bool:
-        """Never."""
-        return False
 
     def __repr__(self) -> str:
         done = "done" if self.done() else "not done"

@@ -10,6 +10,7 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,36 +28,34 @@ class LogConfig(ABC):
         """Begin, with files in `log_dir`; what is returned ends it."""
 
 
+@dataclass
 class FileLogging(LogConfig):
     """Lines of text in a file."""
 
-    def __init__(self, *, format_string: str = DEFAULT_FORMAT, level: int = logging.DEBUG) -> None:
-        self.format_string = format_string
-        self.level = level
+    format_string: str = DEFAULT_FORMAT
+    level: int = logging.DEBUG
 
     def initialize_logging(self, *, log_dir: Path, log_name: str) -> Callable[[], None]:
-        """Begin, with files in `log_dir`; what is returned ends it."""
-        log_dir.mkdir(parents=True, exist_ok=True)
-        return set_file_logger(str(log_dir / f"{log_name}.log"), "parsl", self.level, self.format_string)
+        """Begin; what is returned ends it."""
+        return set_file_logger(log_dir / f"{log_name}.log", "parsl", self.level, self.format_string)
 
 
+@dataclass
 class JSONLogging(LogConfig):
     """A JSON object a line."""
 
-    def __init__(self, *, level: int = logging.DEBUG) -> None:
-        self.level = level
+    level: int = logging.DEBUG
 
     def initialize_logging(self, *, log_dir: Path, log_name: str) -> Callable[[], None]:
-        """Begin, with files in `log_dir`; what is returned ends it."""
-        log_dir.mkdir(parents=True, exist_ok=True)
-        return _attach(logging.FileHandler(log_dir / f"{log_name}.jsonlog"), "parsl", self.level, _JSONFormatter())
+        """Begin; what is returned ends it."""
+        return _attach(_file(log_dir / f"{log_name}.jsonlog"), "parsl", self.level, _JSONFormatter())
 
 
 class NoopLogging(LogConfig):
     """Nothing."""
 
     def initialize_logging(self, *, log_dir: Path, log_name: str) -> Callable[[], None]:
-        """Begin, with files in `log_dir`; what is returned ends it."""
+        """Begin; what is returned ends it."""
         return lambda: None
 
 
@@ -79,7 +78,12 @@ def set_file_logger(
     filename: str | os.PathLike[str], name: str = "parsl", level: int = logging.DEBUG, format_string: str | None = None
 ) -> Callable[[], None]:
     """Log to a file; what is returned ends it."""
-    return _attach(logging.FileHandler(filename), name, level, logging.Formatter(format_string or DEFAULT_FORMAT))
+    return _attach(_file(filename), name, level, logging.Formatter(format_string or DEFAULT_FORMAT))
+
+
+def _file(path: str | os.PathLike[str]) -> logging.Handler:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    return logging.FileHandler(path)
 
 
 def _attach(handler: logging.Handler, name: str, level: int, form: logging.Formatter) -> Callable[[], None]:

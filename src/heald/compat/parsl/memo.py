@@ -13,8 +13,9 @@ import pickle
 import threading
 import types
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import IO, Any
 
 from heald.compat.parsl.error import BadCheckpoint, ConfigurationError
@@ -38,50 +39,31 @@ def id_for_memo(obj: object, output_ref: bool = False) -> bytes:
     raise ValueError(f"unknown type for memoization: {type(obj)}")
 
 
+@id_for_memo.register(str | int | float | complex | bytes | None)
 def _plain(obj: object, output_ref: bool = False) -> bytes:
     return pickle.dumps(obj, 4)
 
 
-def _sequence(obj: Any, output_ref: bool = False) -> bytes:
-    _refuse_subclass(obj, list, tuple)
-    return pickle.dumps([type(obj).__name__, *(id_for_memo(part, output_ref) for part in obj)], 4)
+@id_for_memo.register(list | tuple | set | frozenset | dict)
+def _container(obj: Any, output_ref: bool = False) -> bytes:
+    kind = type(obj)
+    if kind is list or kind is tuple:
+        return pickle.dumps([kind.__name__, *(id_for_memo(part, output_ref) for part in obj)], 4)
+    if kind is set or kind is frozenset:
+        return pickle.dumps(["set", *sorted(id_for_memo(part, output_ref) for part in obj)], 4)
+    if kind is dict:
+        return pickle.dumps(["dict", *sorted((id_for_memo(key), id_for_memo(obj[key], output_ref)) for key in obj)], 4)
+    raise ValueError(f"unknown type for memoization: {kind}")  # a subclass: it may hold more
 
 
-def _unordered(obj: Any, output_ref: bool = False) -> bytes:
-    _refuse_subclass(obj, set, frozenset)
-    return pickle.dumps(["set", *sorted(id_for_memo(part, output_ref) for part in obj)], 4)
-
-
-def _mapping(obj: Any, output_ref: bool = False) -> bytes:
-    _refuse_subclass(obj, dict)
-    pairs = sorted((id_for_memo(key), id_for_memo(value, output_ref)) for key, value in obj.items())
-    return pickle.dumps(["dict", *pairs], 4)
-
-
-def _refuse_subclass(obj: object, *known: type) -> None:
-    if type(obj) not in known:
-        raise ValueError(f"unknown type for memoization: {type(obj)}")
-
-
+@id_for_memo.register(types.FunctionType | types.BuiltinFunctionType | Bash | Timed)
 def _function(obj: Any, output_ref: bool = False) -> bytes:
     return pickle.dumps(["function", obj.__name__, obj.__module__], 4)
 
 
+@id_for_memo.register(File)
 def _file(obj: File, output_ref: bool = False) -> bytes:
     return obj.url.encode()
-
-
-_WAYS: dict[Callable[..., bytes], tuple[type, ...]] = {
-    _plain: (str, int, float, complex, bytes, type(None)),
-    _sequence: (list, tuple),
-    _unordered: (set, frozenset),
-    _mapping: (dict,),
-    _function: (types.FunctionType, types.BuiltinFunctionType, Bash, Timed),
-    _file: (File,),
-}
-for _way, _types in _WAYS.items():
-    for _type in _types:
-        id_for_memo.register(_type, _way)
 
 
 def make_hash(task: TaskRecord) -> str:
@@ -90,17 +72,6 @@ def make_hash(task: TaskRecord) -> str:
     outputs = id_for_memo(kwargs.pop("outputs", None), output_ref=True)
     parts = [outputs, *map(id_for_memo, (kwargs, task["func"], tuple(task["args"])))]
     return hashlib.md5(b"".join(parts), usedforsecurity=False).hexdigest()
-
-
-class CheckpointCommand:
-    """How a task ended, to be written down."""
-
-    def __init__(
-        self, task_record: TaskRecord, *, result: object = None, exception: BaseException | None = None
-    ) -> None:
-        self.task_record = task_record
-        self.result = result
-        self.exception = exception
 
 
 class Memoizer(ABC):
@@ -127,6 +98,7 @@ class Memoizer(ABC):
         """The run is over."""
 
 
+@dataclass(kw_only=True, eq=False)
 class BasicMemoizer(Memoizer):
     """Remembers results of `cache=True` apps in memory, and in `run_dir/checkpoint/tasks.pkl` when there is a mode.
 
@@ -134,31 +106,26 @@ class BasicMemoizer(Memoizer):
     run; they do not fail it.
     """
 
-    def __init__(
-        self,
-        *,
-        checkpoint_files: Sequence[str] | None = None,
-        checkpoint_period: str | None = None,
-        checkpoint_mode: str | None = None,
-        memoize: bool = True,
-    ) -> None:
-        if checkpoint_mode not in (None, "task_exit", "periodic", "dfk_exit", "manual"):
-            raise TypeError(f"checkpoint_mode={checkpoint_mode!r}: must be task_exit, periodic, dfk_exit or manual")
-        self.checkpoint_files = checkpoint_files
-        self.checkpoint_period = checkpoint_period
-        self.checkpoint_mode = checkpoint_mode
-        self.memoize = memoize
+    checkpoint_files: Sequence[str] | None = None
+    checkpoint_period: str | None = None
+    checkpoint_mode: str | None = None
+    memoize: bool = True
+
+    def __post_init__(self) -> None:
+        if self.checkpoint_mode not in (None, "task_exit", "periodic", "dfk_exit", "manual"):
+            raise TypeError(
+                f"checkpoint_mode={self.checkpoint_mode!r}: must be task_exit, periodic, dfk_exit or manual"
+            )
         self.memo_lookup_table: dict[str, Future[Any]] = {}
-        self.checkpointable_tasks: list[CheckpointCommand] = []
-        self.checkpointed_tasks = 0
-        self.run_dir = "."
+        self._folder = "checkpoint"
+        self._waiting: dict[str, Any] = {}  # results by the names of calls
         self._written: set[str] = set()  # what this run's file has, of earlier runs too: it stands for them all
         self._guard = threading.Lock()
         self._timer: Timer | None = None
 
     def start(self, *, run_dir: str, config_run_dir: str) -> None:
         """Load the checkpoints. Raises BadCheckpoint for one that cannot be read."""
-        self.run_dir = run_dir
+        self._folder = os.path.join(run_dir, "checkpoint")
         files = self.checkpoint_files
         if files is None:
             files = get_all_checkpoints(config_run_dir) if self.checkpoint_mode else []
@@ -200,37 +167,26 @@ class BasicMemoizer(Memoizer):
 
     def update_memo_result(self, task: TaskRecord, r: Any) -> None:
         """Write it down, now or later."""
-        self._keep(CheckpointCommand(task, result=r))
+        if self.checkpoint_mode is not None and task["hashsum"]:
+            with self._guard:
+                self._waiting[task["hashsum"]] = r
+        if self.checkpoint_mode == "task_exit":
+            self.checkpoint()
 
     def update_memo_exception(self, task: TaskRecord, e: BaseException) -> None:
         """Failures are remembered in this run only."""
-        self._keep(CheckpointCommand(task, exception=e))
-
-    def _keep(self, command: CheckpointCommand) -> None:
-        if self.checkpoint_mode is None:
-            return
-        with self._guard:
-            self.checkpointable_tasks.append(command)
-        if self.checkpoint_mode == "task_exit":
-            self.checkpoint()
 
     def checkpoint(self) -> None:
         """Write down what is not yet."""
         with self._guard:
-            waiting, self.checkpointable_tasks = self.checkpointable_tasks, []
-            ended = {one.task_record["hashsum"]: one.result for one in waiting if one.exception is None}
-            fresh = [name for name in ended if name and name not in self._written]
-            self._written.update(fresh)
-            entries = [{"hash": name, "exception": None, "result": ended[name]} for name in fresh]
-            folder = os.path.join(self.run_dir, "checkpoint")
-            os.makedirs(folder, exist_ok=True)
-            with open(os.path.join(folder, "tasks.pkl"), "ab") as file:
-                file.write(b"".join(pickle.dumps(entry) for entry in entries))
-            self.checkpointed_tasks += len(entries)
-        if entries:
-            _logger.info("Done checkpointing %d tasks", len(entries))
-        else:
-            _logger.info("No tasks checkpointed in this pass")
+            waiting, self._waiting = self._waiting, {}
+            fresh = waiting.keys() - self._written
+            self._written |= fresh
+            entries = [pickle.dumps({"hash": name, "exception": None, "result": waiting[name]}) for name in fresh]
+            os.makedirs(self._folder, exist_ok=True)
+            with open(os.path.join(self._folder, "tasks.pkl"), "ab") as file:
+                file.write(b"".join(entries))
+        _logger.info(f"Done checkpointing {len(fresh)} tasks" if fresh else "No tasks checkpointed in this pass")
 
     def close(self) -> None:
         """Write down the rest."""

@@ -14,11 +14,13 @@ import sqlite3
 import sys
 import threading
 from concurrent.futures import Future
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from heald.compat.parsl.error import BadStdStreamFile, ConfigurationError
 from heald.compat.parsl.file import File
+from heald.compat.parsl.future import AppFuture, DataFuture
 from heald.compat.parsl.remote import get_std_fname_mode
 from heald.compat.parsl.representation import RepresentationMixin, retired
 from heald.compat.parsl.state import FINAL_STATES, States, TaskRecord
@@ -51,25 +53,19 @@ _TABLES = {
 Row = dict[str, Any]
 
 
+@retired("hub_address hub_port hub_port_range client_address client_port_range")
+@dataclass(repr=False, eq=False)
 class MonitoringHub(RepresentationMixin):
     """Keeps a database of what runs, for people who query Parsl's."""
 
-    @retired("hub_address", "hub_port", "hub_port_range", "client_address", "client_port_range")
-    def __init__(
-        self,
-        workflow_name: str | None = None,
-        workflow_version: str | None = None,
-        logging_endpoint: str | None = None,
-        monitoring_debug: bool = False,
-        resource_monitoring_enabled: bool = True,
-        resource_monitoring_interval: float = 30,
-    ) -> None:
-        self.workflow_name = workflow_name
-        self.workflow_version = workflow_version
-        self.logging_endpoint = logging_endpoint
-        self.monitoring_debug = monitoring_debug
-        self.resource_monitoring_enabled = resource_monitoring_enabled
-        self.resource_monitoring_interval = resource_monitoring_interval
+    workflow_name: str | None = None
+    workflow_version: str | None = None
+    logging_endpoint: str | None = None
+    monitoring_debug: bool = False
+    resource_monitoring_enabled: bool = True
+    resource_monitoring_interval: float = 30
+
+    def __post_init__(self) -> None:
         self._kernel: Any = None
         self._rows: list[tuple[str, Row]] = []
         self._guard = threading.Lock()
@@ -84,45 +80,40 @@ class MonitoringHub(RepresentationMixin):
         self._path = url.removeprefix("sqlite:///")
         self._began = datetime.now()
         self._over.clear()
-        self._write("workflow", **self._workflow())
+        self._write_workflow()
         self._thread = threading.Thread(target=self._serve, name="parsl-monitoring", daemon=True)
         self._thread.start()
 
-    def _workflow(self) -> Row:
-        kernel, main = self._kernel, sys.modules["__main__"]
-        name = self.workflow_name or os.path.basename(getattr(main, "__file__", None) or "unnamed")
-        counts = kernel.task_state_counts
-        return {
-            "run_id": kernel.run_id,
-            "workflow_name": name,
-            "workflow_version": self.workflow_version or str(self._began.replace(microsecond=0)),
-            "time_began": self._began,
-            "host": socket.gethostname(),
-            "user": getpass.getuser(),
-            "rundir": kernel.run_dir,
-            "tasks_failed_count": counts[States.failed],
-            "tasks_completed_count": counts[States.exec_done],
-        }
+    def _write_workflow(self, time_completed: datetime | None = None) -> None:
+        kernel, script = self._kernel, getattr(sys.modules["__main__"], "__file__", None) or "unnamed"
+        self._write(
+            "workflow",
+            workflow_name=self.workflow_name or os.path.basename(script),
+            workflow_version=self.workflow_version or str(self._began.replace(microsecond=0)),
+            time_began=self._began,
+            time_completed=time_completed,
+            host=socket.gethostname(),
+            user=getpass.getuser(),
+            rundir=kernel.run_dir,
+            tasks_failed_count=kernel.task_state_counts[States.failed],
+            tasks_completed_count=kernel.task_state_counts[States.exec_done],
+        )
 
     def started(self, executor: Any) -> None:
         """An executor runs: those with blocks have one, on one node."""
-        if getattr(executor, "provider", None) is not None:
-            for status in ("PENDING", "RUNNING"):
-                self._block(executor, status)
-            self._node(executor, active=True)
+        self._block(executor, "PENDING", "RUNNING", active=True)
 
-    def _block(self, executor: Any, status: str) -> None:
-        names = {"run_id": self._kernel.run_id, "executor_label": executor.label, "block_id": "0", "job_id": "0"}
-        self._write("block", **names, timestamp=datetime.now(), status=status)
-
-    def _node(self, executor: Any, *, active: bool) -> None:
-        now, host = datetime.now(), socket.gethostname()
+    def _block(self, executor: Any, *statuses: str, active: bool) -> None:
+        if getattr(executor, "provider", None) is None:
+            return
+        now, block = datetime.now(), {"block_id": "0"}
+        for status in statuses:
+            self._write("block", **block, executor_label=executor.label, job_id="0", timestamp=now, status=status)
         self._write(
             "node",
-            run_id=self._kernel.run_id,
-            hostname=host,
+            **block,
+            hostname=socket.gethostname(),
             uid=executor.label,
-            block_id="0",
             cpu_count=os.cpu_count(),
             total_memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             active=active,
@@ -135,25 +126,20 @@ class MonitoringHub(RepresentationMixin):
     def changed(self, record: TaskRecord) -> None:
         """A task has another state."""
         now, state = datetime.now(), record["status"]
-        names = {"task_id": record["id"], "run_id": self._kernel.run_id}
-        self._write("status", **names, task_status_name=state.name, timestamp=now, try_id=record["try_id"])
-        self._write("task", **names, **_task(record))
+        tried = {"task_id": record["id"], "try_id": record["try_id"]}
+        self._write("status", **tried, task_status_name=state.name, timestamp=now)
+        self._write("task", task_id=record["id"], **_task(record))
         if record["try_time_launched"] is not None:
-            self._write("try", **names, **_try(record))
-        if state in FINAL_STATES and record["exec_fu"] is not None and not record["from_memo"]:
-            self._sample(record, names, now)
-
-    def _sample(self, record: TaskRecord, names: Row, now: datetime) -> None:
-        executor = self._kernel.executors[record["executor"]]
-        if self.resource_monitoring_enabled and executor.monitor_resources():
+            self._write("try", **tried, **_try(record))
+        if state not in FINAL_STATES or record["exec_fu"] is None or record["from_memo"]:
+            return
+        if self.resource_monitoring_enabled and self._kernel.executors[record["executor"]].monitor_resources():
             interval = self.resource_monitoring_interval
-            self._write(
-                "resource", **names, try_id=record["try_id"], timestamp=now, resource_monitoring_interval=interval
-            )
+            self._write("resource", **tried, timestamp=now, resource_monitoring_interval=interval)
 
     def _write(self, table: str, **row: Any) -> None:
         with self._guard:
-            self._rows.append((table, row))
+            self._rows.append((table, {"run_id": self._kernel.run_id, **row}))
 
     def _serve(self) -> None:
         os.makedirs(os.path.dirname(os.path.abspath(self._path)), exist_ok=True)
@@ -184,10 +170,8 @@ class MonitoringHub(RepresentationMixin):
     def close(self) -> None:
         """The run is over: write the rest."""
         for executor in self._kernel.executors.values():
-            if getattr(executor, "provider", None) is not None:
-                self._block(executor, "SCALED_IN")
-                self._node(executor, active=False)
-        self._write("workflow", **self._workflow(), time_completed=datetime.now())
+            self._block(executor, "SCALED_IN", active=False)
+        self._write_workflow(datetime.now())
         self._over.set()
         self._thread.join()
 
@@ -215,7 +199,6 @@ def _try(record: TaskRecord) -> Row:
     joins = record["joins"]
     over = record["try_time_returned"]
     return {
-        "try_id": record["try_id"],
         "block_id": "0",
         "hostname": socket.gethostname(),
         "task_executor": record["executor"],
@@ -228,7 +211,7 @@ def _try(record: TaskRecord) -> Row:
 
 
 def _ids(futures: list[Future[Any]]) -> str:
-    return ",".join(str(future.tid) for future in futures if "tid" in dir(type(future)))  # type: ignore[attr-defined]
+    return ",".join(str(future.tid) for future in futures if isinstance(future, AppFuture | DataFuture))
 
 
 def _stream_name(name: str, given: Any) -> str:
@@ -243,22 +226,9 @@ def _stream_name(name: str, given: Any) -> str:
 
 
 class RadioConfig(RepresentationMixin):
-    """How workers would tell of resources: heald's own way serves."""
+    """How workers would tell of resources: heald's own way serves for all that Parsl has."""
 
     def __init__(self, *args: Any, **settings: Any) -> None: ...
 
 
-class HTEXRadio(RadioConfig):
-    """As RadioConfig."""
-
-
-class UDPRadio(RadioConfig):
-    """As RadioConfig."""
-
-
-class FilesystemRadio(RadioConfig):
-    """As RadioConfig."""
-
-
-class MultiprocessingQueueRadio(RadioConfig):
-    """As RadioConfig."""
+HTEXRadio = UDPRadio = FilesystemRadio = MultiprocessingQueueRadio = RadioConfig

@@ -51,7 +51,7 @@ _SERVED = {
         "logconfigs.noop": "NoopLogging",
     },
     "memo": {
-        "dataflow.memoization": "BasicMemoizer CheckpointCommand Memoizer id_for_memo make_hash",
+        "dataflow.memoization": "BasicMemoizer Memoizer id_for_memo make_hash",
     },
     "monitoring": {
         "monitoring": "MonitoringHub",
@@ -62,7 +62,6 @@ _SERVED = {
         "monitoring.radios.multiprocessing": "MultiprocessingQueueRadio",
         "monitoring.radios.udp": "UDPRadio",
     },
-    "perf": {"benchmark.perf": "cli_run"},
     "pool": {"concurrent": "ParslPoolExecutor"},
     "provider": {
         "providers": "LocalProvider",
@@ -95,9 +94,8 @@ _SERVED = {
         "addresses": "address_by_hostname address_by_interface address_by_query address_by_route get_all_addresses "
         "get_any_address tcp_url",
         "process_loggers": "wrap_with_logs",
-        "utils": "AtomicIDCounter AutoCancelTimer Timer execute_wait get_all_checkpoints get_last_checkpoint "
-        "get_version sanitize_dns_label_rfc1123 sanitize_dns_subdomain_rfc1123 time_limited_open "
-        "wait_for_file wtime_to_minutes",
+        "utils": "Timer execute_wait get_all_checkpoints get_last_checkpoint sanitize_dns_label_rfc1123 "
+        "sanitize_dns_subdomain_rfc1123 time_limited_open",
         "version": "VERSION",
         "usage_tracking.levels": "DISABLED LEVEL_1 LEVEL_2 LEVEL_3",
     },

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import subprocess
-from abc import ABC
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from heald.compat.parsl.error import BadLauncher, ScriptPathError
 from heald.compat.parsl.representation import RepresentationMixin, retired
 
 
-class Launcher(RepresentationMixin, ABC):
+@dataclass(repr=False, eq=False)
+class Launcher(RepresentationMixin):
     """How a block's command is started on its nodes: on one machine as it is."""
 
-    def __init__(self, debug: bool = True) -> None:
-        self.debug = debug
+    debug: bool = True
 
     def __call__(self, command: str, tasks_per_node: int, nodes_per_block: int) -> str:
         """The command to run."""
@@ -26,22 +26,20 @@ class SimpleLauncher(Launcher):
     """Runs the command as it is."""
 
 
+@dataclass(repr=False, eq=False)
 class SingleNodeLauncher(Launcher):
     """Runs the command on one node."""
 
-    def __init__(self, debug: bool = True, fail_on_any: bool = False) -> None:
-        super().__init__(debug)
-        self.fail_on_any = fail_on_any
+    fail_on_any: bool = False
 
 
 class GnuParallelLauncher(Launcher):
     """Runs the command on every node with GNU Parallel."""
 
 
+@dataclass(repr=False, eq=False)
 class _WithOverrides(Launcher):
-    def __init__(self, debug: bool = True, overrides: str = "") -> None:
-        super().__init__(debug)
-        self.overrides = overrides
+    overrides: str = ""
 
 
 class SrunLauncher(_WithOverrides):
@@ -60,22 +58,20 @@ class JsrunLauncher(_WithOverrides):
     """Runs the command on every node with jsrun."""
 
 
+@dataclass(repr=False, eq=False)
 class MpiExecLauncher(Launcher):
     """Runs the command on every node with mpiexec."""
 
-    def __init__(self, debug: bool = True, bind_cmd: str = "--bind-to", overrides: str = "") -> None:
-        super().__init__(debug)
-        self.bind_cmd = bind_cmd
-        self.overrides = overrides
+    bind_cmd: str = "--bind-to"
+    overrides: str = ""
 
 
+@dataclass(repr=False, eq=False)
 class MpiRunLauncher(Launcher):
     """Runs the command on every node with mpirun."""
 
-    def __init__(self, debug: bool = True, bash_location: str = "/bin/bash", overrides: str = "") -> None:
-        super().__init__(debug)
-        self.bash_location = bash_location
-        self.overrides = overrides
+    bash_location: str = "/bin/bash"
+    overrides: str = ""
 
 
 class WrappedLauncher(Launcher):
@@ -100,35 +96,26 @@ class ExecutionProvider:
     """Where the nodes of an executor come from."""
 
 
+@retired("channel walltime move_files")
+@dataclass(repr=False, eq=False)
 class LocalProvider(ExecutionProvider, RepresentationMixin):
     """This machine. `worker_init`: shell commands whose variables the workers have."""
 
-    @retired("channel", "walltime", "move_files")
-    def __init__(
-        self,
-        nodes_per_block: int = 1,
-        launcher: Launcher | None = None,
-        init_blocks: int = 1,
-        min_blocks: int = 0,
-        max_blocks: int = 1,
-        worker_init: str = "",
-        cmd_timeout: int = 30,
-        parallelism: float = 1,
-    ) -> None:
-        launcher = launcher or SingleNodeLauncher()
-        if not callable(launcher):
-            raise BadLauncher(launcher)
-        self.nodes_per_block = nodes_per_block
-        self.launcher = launcher
-        self.init_blocks = init_blocks
-        self.min_blocks = min_blocks
-        self.max_blocks = max_blocks
-        self.worker_init = worker_init
-        self.cmd_timeout = cmd_timeout
-        self.parallelism = parallelism
-        self.script_dir: str | None = None
+    nodes_per_block: int = 1
+    launcher: Launcher = field(default_factory=SingleNodeLauncher)
+    init_blocks: int = 1
+    min_blocks: int = 0
+    max_blocks: int = 1
+    worker_init: str = ""
+    cmd_timeout: int = 30
+    parallelism: float = 1
 
     label = "local"
+    script_dir: ClassVar[str | None] = None
+
+    def __post_init__(self) -> None:
+        if not callable(self.launcher):
+            raise BadLauncher(self.launcher)
 
     @property
     def blocks(self) -> int:

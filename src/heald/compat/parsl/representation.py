@@ -7,7 +7,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
-C = TypeVar("C", bound=Callable[..., Any])
+T = TypeVar("T")
+Change = Callable[[dict[str, Any]], None]
 
 
 class RepresentationMixin:
@@ -34,25 +35,34 @@ class RepresentationMixin:
         return f"{type(self).__name__}({inner}\n)"
 
 
-def retired(*dropped: str, **renamed: str) -> Callable[[C], C]:
-    """Lets a constructor take keywords that Parsl had once: those `dropped` mean nothing, those `renamed` go on as.
+def retired(dropped: str, change: Change | None = None, **renamed: str) -> Callable[[type[T]], type[T]]:
+    """Lets a class be made with keywords that Parsl had once: those `dropped` mean nothing, those `renamed` go on as.
 
-    >>> @retired("start_method", max_workers="max_workers_per_node")
-    ... def make(max_workers_per_node=None):
-    ...     return max_workers_per_node
-    >>> make(max_workers=4, start_method="spawn")
+    `change`: does to the keywords what else is to be done.
+
+    >>> @retired("start_method worker_ports", max_workers="max_workers_per_node")
+    ... class Executor:
+    ...     def __init__(self, max_workers_per_node=None):
+    ...         print(max_workers_per_node)
+    >>> executor = Executor(max_workers=4, start_method="spawn")
     4
     """
 
-    def decorate(init: C) -> C:
+    def decorate(cls: type[T]) -> type[T]:
+        made: Any = cls
+        init = made.__init__
+
         @wraps(init)
-        def accepting(*args: Any, **kwargs: Any) -> Any:
-            for old in kwargs.keys() & set(dropped):
+        def accepting(self: T, *args: Any, **kwargs: Any) -> None:
+            for old in kwargs.keys() & set(dropped.split()):
                 del kwargs[old]
             for old in kwargs.keys() & renamed.keys():
                 kwargs.setdefault(renamed[old], kwargs.pop(old))
-            return init(*args, **kwargs)
+            if change is not None:
+                change(kwargs)
+            init(self, *args, **kwargs)
 
-        return accepting  # type: ignore[return-value]
+        made.__init__ = accepting
+        return cls
 
     return decorate

@@ -98,6 +98,7 @@ def _fetch_task(url: str, parent_fut: object = None, outputs: list[File] = [], *
 
 class _Fetching(Staging, RepresentationMixin):
     schemes: tuple[str, ...] = ()
+    inside = False  # of the task, or by a task before it
 
     def can_stage_in(self, file: File) -> bool:
         """Whether it brings that file."""
@@ -106,17 +107,13 @@ class _Fetching(Staging, RepresentationMixin):
     def stage_in(self, dm: DataManager, executor: str, file: File, parent_fut: Future[Any] | None) -> Any:
         """Say where the file will be, and bring it there when that is a task."""
         _place(dm, executor, file)
-        return dm.task(_fetch_task, executor, file.url, outputs=[file], parent_fut=parent_fut)._outputs[0]
-
-
-class _FetchingInTask(_Fetching):
-    def stage_in(self, dm: DataManager, executor: str, file: File, parent_fut: Future[Any] | None) -> Any:
-        """Say where the file will be, and bring it there when that is a task."""
-        _place(dm, executor, file)
+        if not self.inside:
+            return dm.task(_fetch_task, executor, file.url, outputs=[file], parent_fut=parent_fut)._outputs[0]
+        return None
 
     def replace_task(self, dm: DataManager, executor: str, file: File, func: _Function) -> _Function | None:
         """The function with the bringing before it."""
-        return _Around(func, before=(file.url, file.filepath))
+        return _Around(func, before=(file.url, file.filepath)) if self.inside else None
 
 
 class HTTPSeparateTaskStaging(_Fetching):
@@ -125,10 +122,10 @@ class HTTPSeparateTaskStaging(_Fetching):
     schemes = ("http", "https")
 
 
-class HTTPInTaskStaging(_FetchingInTask):
+class HTTPInTaskStaging(HTTPSeparateTaskStaging):
     """http and https, inside of the task."""
 
-    schemes = ("http", "https")
+    inside = True
 
 
 class FTPSeparateTaskStaging(_Fetching):
@@ -137,10 +134,10 @@ class FTPSeparateTaskStaging(_Fetching):
     schemes = ("ftp",)
 
 
-class FTPInTaskStaging(_FetchingInTask):
+class FTPInTaskStaging(FTPSeparateTaskStaging):
     """ftp, inside of the task."""
 
-    schemes = ("ftp",)
+    inside = True
 
 
 class RSyncStaging(Staging, RepresentationMixin):

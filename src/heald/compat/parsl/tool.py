@@ -21,55 +21,27 @@ __version__ = VERSION
 DISABLED, LEVEL_1, LEVEL_2, LEVEL_3 = range(4)
 
 
-def get_version() -> str:
-    """The version of Parsl whose names these are."""
-    return VERSION
-
-
 def get_all_checkpoints(rundir: str = "runinfo") -> Sequence[str]:
-    """The checkpoint folders of all runs, the oldest first."""
-    names = sorted((name for name in _listed(rundir)), key=lambda name: (not name.isdigit(), len(name), name))
-    found = [os.path.abspath(os.path.join(rundir, name, "checkpoint")) for name in names]
+    """The checkpoint folders of all runs, the oldest first; those of folders that have no number last."""
+    names = os.listdir(rundir) if os.path.isdir(rundir) else []
+    ordered = sorted(names, key=lambda name: (not name.isdigit(), len(name), name))
+    found = [os.path.abspath(os.path.join(rundir, name, "checkpoint")) for name in ordered]
     return [path for path in found if os.path.isdir(path)]
 
 
 def get_last_checkpoint(rundir: str = "runinfo") -> Sequence[str]:
     """The checkpoint folder of the last run that has one."""
-    for name in sorted((name for name in _listed(rundir) if name.isdigit()), key=int, reverse=True):
-        path = os.path.abspath(os.path.join(rundir, name, "checkpoint"))
-        if os.path.isdir(path):
-            return [path]
-    return []
-
-
-def _listed(folder: str) -> list[str]:
-    return os.listdir(folder) if os.path.isdir(folder) else []
-
-
-@contextmanager
-def wait_for_file(path: str, seconds: int = 10) -> Generator[None, None, None]:
-    """Wait for a file to appear, for so many seconds at most."""
-    end = time.monotonic() + seconds
-    while not os.path.exists(path) and time.monotonic() < end:
-        time.sleep(0.01)
-    yield
+    return [path for path in get_all_checkpoints(rundir) if path.split(os.sep)[-2].isdigit()][-1:]
 
 
 @contextmanager
 def time_limited_open(path: str, mode: str, seconds: int = 1) -> Generator[IO[Any], None, None]:
     """Open a file that may have to appear first."""
-    with wait_for_file(path, seconds), open(path, mode) as file:
+    end = time.monotonic() + seconds
+    while not os.path.exists(path) and time.monotonic() < end:
+        time.sleep(0.01)
+    with open(path, mode) as file:
         yield file
-
-
-def wtime_to_minutes(time_string: str) -> int:
-    """Minutes of "HH:MM:SS".
-
-    >>> wtime_to_minutes("01:30:00")
-    90
-    """
-    hours, minutes, _ = time_string.split(":")
-    return int(hours) * 60 + int(minutes)
 
 
 def execute_wait(cmd: str, walltime: int | None = None) -> tuple[int, str, str]:
@@ -109,20 +81,6 @@ def sanitize_dns_subdomain_rfc1123(raw_string: str) -> str:
     return name
 
 
-class AtomicIDCounter:
-    """Numbers from 0, each given once."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.lock = threading.Lock()
-
-    def get_id(self) -> int:
-        """The next number."""
-        with self.lock:
-            self.count += 1
-            return self.count - 1
-
-
 class Timer:
     """Calls a function at once and then every `interval` seconds, in a thread of its own."""
 
@@ -155,17 +113,6 @@ class Timer:
         """Stop."""
         self._over.set()
         self._thread.join(timeout)
-
-
-class AutoCancelTimer(threading.Timer):
-    """A timer of `threading` for `with`: it is cancelled at the end of the block."""
-
-    def __enter__(self) -> AutoCancelTimer:
-        self.start()
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self.cancel()
 
 
 def wrap_with_logs(fn: Callable[..., Any] | None = None, target: str = __name__) -> Any:
@@ -219,6 +166,9 @@ def address_by_query(timeout: float = 30) -> str:
     return address_by_route()
 
 
+get_any_address = address_by_route
+
+
 def get_all_addresses() -> set[str]:
     """All addresses of this machine."""
     found = {address_by_hostname(), address_by_route()}
@@ -228,11 +178,6 @@ def get_all_addresses() -> set[str]:
         except OSError:
             continue
     return found
-
-
-def get_any_address() -> str:
-    """Some address of this machine."""
-    return address_by_route()
 
 
 def tcp_url(address: str, port: str | int | None = None) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import heald
-from heald.cli.parallel.end import end_of
+from heald.cli.parallel.end import ends_of
 
 
 class Over:
@@ -23,9 +23,9 @@ class Over:
 
 
 def test_ends() -> None:
-    done = end_of(Over(heald.Completed(3, Path("out"), None, 0.5, 12.0)), 1.0)
+    over = [heald.Completed(3, Path("out"), None, 0.5, 12.0), heald.Completed(-9, None, None, 0.5, 12.5)]
+    done, killed = ends_of(Over(over), 1.0, 3)  # the third was not begun
     assert (done.status, done.signal, done.code, done.started, done.seconds) == (3, 0, 3, 12.0, 0.5)
-    killed = end_of(Over(heald.Completed(-9, None, None, 0.5, 12.0)), 1.0)
     assert (killed.status, killed.signal, killed.code) == (0, 9, 137)
 
 
@@ -38,7 +38,8 @@ def test_ends() -> None:
     ],
 )
 def test_bad_ends(raised: BaseException, expected: tuple[int, int, bool]) -> None:
-    end = end_of(Over(raised), 1.0)
+    end, *others = ends_of(Over(raised), 1.0, 2)
+    assert len(others) == end.dropped  # none is run of those that were given out together, when all are cancelled
     assert (end.status, end.signal, end.dropped) == expected
     assert end.code
     assert end.dropped or end.message
@@ -47,4 +48,4 @@ def test_bad_ends(raised: BaseException, expected: tuple[int, int, bool]) -> Non
 def test_a_command_that_cannot_be_started() -> None:
     raised = heald.CommandFailed("there is no command 'x'")
     raised.returncode = 127
-    assert end_of(Over(raised), 1.0).code == 127
+    assert [end.code for end in ends_of(Over(raised), 1.0, 2)] == [127]

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import heald
 from heald.cli.parallel import job as module
-from heald.cli.parallel.job import job, slot_in
+from heald.cli.parallel.job import jobs, slot_in
+from heald.run.command import Batch
 
 
 @pytest.fixture(autouse=True)
@@ -21,14 +23,14 @@ def release() -> None:
     module._slot.clear()
 
 
-def test_a_job_is_a_command_line_that_may_fail() -> None:
-    made = job(["false"], {"A": "1"}, "in", "out", "err")
-    assert (made.line, made.variables, made.stdin, made.check) == (["false"], {"A": "1"}, "in", False)
+def test_jobs_are_a_batch() -> None:
+    lines = [heald.CommandLine(["false"], check=False)]
+    assert jobs(lines, {"A": "1"}, 0.5) == Batch(lines, {"A": "1"}, 0.5)
 
 
 def test_a_worker_keeps_its_slot(tmp_path: Path) -> None:
-    first = job(["a"], {}, slots=str(tmp_path))
-    again = job(["a"], {"B": "2"}, slots=str(tmp_path))
+    first = jobs([], {}, 0.5, slots=str(tmp_path))
+    again = jobs([], {"B": "2"}, 0.5, slots=str(tmp_path))
     assert first.variables == {"PARALLEL_JOBSLOT": "1"}
     assert again.variables == {"B": "2", "PARALLEL_JOBSLOT": "1"}
     release()

@@ -30,6 +30,42 @@ def test_output_status_and_nothing_left(capfdbinary: pytest.CaptureFixture[bytes
     assert kept == []
 
 
+def test_short_jobs_go_together(capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> None:
+    """Each with its own output, in its own order, number and status; a long one holds none of the others for long."""
+    values = [str(number) for number in range(150)]
+    line = "echo {} $PARALLEL_SEQ; echo {} >&2; test {} = 100 && { sleep 0.3; exit 7; }; test {} != 120"
+    assert main(["-k", "-j2", "--joblog", "log", line, ":::", *values]) == 2
+    printed = capfdbinary.readouterr()
+    assert printed.out.decode() == "".join(f"{value} {number}\n" for number, value in enumerate(values, 1))
+    assert printed.err.decode() == "".join(f"{value}\n" for value in values)
+    entries = [entry.split("\t") for entry in Path("log").read_text().splitlines()[1:]]
+    assert sorted(int(entry[0]) for entry in entries) == list(range(1, 151))
+    assert {entry[0]: entry[6] for entry in entries if entry[6] != "0"} == {"101": "7", "121": "1"}
+
+
+def test_a_job_that_cannot_be_started_among_short_ones(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    Path("bad").write_bytes(b"\x7fELF")
+    Path("bad").chmod(0o700)
+    lines = ["echo a"] * 60 + ["./bad"] + ["echo b"] * 20
+    assert main(["-k", "-j1", *(":::", *lines)]) == 1
+    printed = capfdbinary.readouterr()
+    assert printed.out == b"a\n" * 60 + b"b\n" * 20
+    assert b"'./bad' could not be started" in printed.err
+
+
+def test_a_slow_source_holds_nothing_back(tmp_path: Path, wait_until: Callable[..., None]) -> None:
+    with subprocess.Popen([*START, "-j1", "touch"], stdin=subprocess.PIPE, cwd=tmp_path) as run:
+        assert run.stdin is not None
+        run.stdin.write(b"".join(b"quick%d\n" % number for number in range(50)))
+        run.stdin.flush()
+        wait_until(lambda: (tmp_path / "quick48").exists())  # jobs are known to be short now
+        run.stdin.write(b"slow1\nslow2\n")
+        run.stdin.flush()
+        wait_until(lambda: (tmp_path / "slow1").exists())
+    assert run.returncode == 0
+    assert (tmp_path / "slow2").exists()
+
+
 def test_any_bytes(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     values = ["\udcff\udcfe", "$(id)", "a\nb", "'", '"', "\\", "-n", ""]
     assert main(["-k", "printf '<%s>'", ":::", *values]) == 0

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,6 +86,20 @@ def test_columns_and_header() -> None:
     found = inputs([Source(file="-")], Reading(columns="\t", header=True), io.BytesIO(b"x\ty\n1\t2\n"))
     assert (found.names, list(found.rows), found.width) == (("x", "y"), [("1", "2")], None)
     assert rows(Source(('a,"b, c"',)), reading=Reading(csv=True)) == [("a", "b, c")]
+
+
+def test_what_may_have_to_be_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    waits = [Source(("a",)).waits(), *(Source(file=str(tmp_path / name)).waits() for name in ("file", "pipe"))]
+    assert waits == [False, False, True]
+    reads, writes = os.pipe()
+    with open(reads) as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        assert Source(file="-").waits()
+        os.write(writes, b"a\n")
+        assert not Source(file="-").waits()
+        os.close(writes)
 
 
 def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def test_older_spellings() -> None:
 
 
 def test_mistakes() -> None:
-    with pytest.raises(TypeError, match="no setting 'retrys'"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'retrys'"):
         Config(retrys=1)
     with pytest.raises(TypeError, match="exit_mode"):
         Config(exit_mode="never")

@@ -5,8 +5,8 @@ import pytest
 from heald.compat.parsl.representation import RepresentationMixin, retired
 
 
+@retired("colour", horizontal="x")
 class Point(RepresentationMixin):
-    @retired("colour", horizontal="x")
     def __init__(self, x: int, y: int = 2, *, name: str = "p") -> None:
         self.x, self.y, self.name = x, y, name
 

@@ -1,0 +1,112 @@
+"""`heald site`: the machines that heald knows how to use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from heald.cli.option import Json
+from heald.cli.screen import say, say_table
+
+app = typer.Typer(help="Look at the machines that heald knows how to use, and add one.", no_args_is_help=True)
+
+
+@app.command("ls")
+def ls(json: Json = False) -> None:
+    """List the sites there are, yours first.
+
+    \b
+    heald site ls
+    """
+    from heald.cli.table import Column, document
+    from heald.core.errors import ConfigurationError
+    from heald.site import catalog
+    from heald.site.profile import Site
+
+    rows: list[tuple[catalog.Found, Site | None]] = []
+    for found in catalog.known():
+        try:
+            rows.append((found, catalog.find(found.name)))
+        except ConfigurationError:  # one bad file does not hide the others; `heald site show` says what is wrong
+            rows.append((found, None))
+    if json:
+        say(document([{"name": found.name, "path": str(found.path), "site": site} for found, site in rows]))
+        return
+    columns = [
+        Column("NAME", lambda row: str(row[0].name)),
+        Column("SCHEDULER", lambda row: row[1].scheduler if row[1] else "cannot be read"),
+        Column("QUEUE", lambda row: (row[1].queue or row[1].qos) if row[1] else ""),
+        Column("NODE", lambda row: row[1].node.words if row[1] else ""),
+        Column("FILE", lambda row: _shown(row[0].path), flexible=True),
+    ]
+    say_table(columns, rows)
+
+
+@app.command("show")
+def show(
+    name: Annotated[str, typer.Argument(metavar="SITE", help="Its name in `heald site ls`, or a TOML file.")],
+    code: Annotated[bool, typer.Option("--code", help="As Python code.")] = False,
+    json: Json = False,
+) -> None:
+    """Print all that is known of a site.
+
+    That is its file, over the profile that it builds on, and under the variables HEALD_SITE_...
+
+    \b
+    heald site show polaris
+    heald site show ./mine.toml --code
+    """
+    from heald.cli.table import document
+    from heald.site import catalog, profile
+
+    site = catalog.find(name)
+    say(document(site) if json else repr(site) if code else profile.toml(site))
+
+
+@app.command("detect")
+def detect(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call this machine.")],
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Ask this one, when there are several (slurm, pbs, ...).")
+    ] = None,
+    queue: Annotated[str, typer.Option(metavar="QUEUE", help="Take this queue; by default the site's own.")] = "",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write there; - prints it. [default: yours]")
+    ] = None,
+) -> None:
+    """Make a site of what this machine's scheduler tells.
+
+    Look through the file afterwards: which account to charge, and what to load on the nodes, no scheduler tells.
+
+    \b
+    heald site detect mycluster
+    heald site detect mycluster --queue gpu -o -
+    """
+    from heald.core.errors import UsageError
+    from heald.site import catalog, profile
+    from heald.site import detect as detection
+
+    known = detection.schedulers()
+    if scheduler is None and len(known) > 1:
+        raise UsageError(f"there are {' and '.join(known)} here", hint=f"choose one: --scheduler {known[0]}")
+    site = detection.detect(name, scheduler or next(iter(known), "local"), queue)
+    text = profile.toml(site)
+    path = output or catalog.user_folder() / f"{name}.toml"
+    if str(path) == "-":
+        say(text)
+        return
+    if path.exists():
+        raise UsageError(f"{path} is there already", hint="remove it first, or print with -o -")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n")
+    say(f"{path}:\n\n{text}")
+
+
+def _shown(path: Path) -> str:
+    """Where that is, for people."""
+    home = Path.home()
+    if path.parent.name == "shipped":
+        return "comes with heald"
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)

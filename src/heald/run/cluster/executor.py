@@ -1,0 +1,143 @@
+"""ClusterExecutor: the nodes of batch jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from heald.core.errors import ConfigurationError
+from heald.core.resources import Resources, seconds, size
+from heald.run.executor import Executor
+from heald.run.process import devices, pickled
+from heald.site.catalog import find
+from heald.site.profile import Site
+
+
+class ClusterExecutor(Executor):
+    """Runs tasks on the nodes of batch jobs of a `site`: a name that `heald site ls` lists, a TOML file, or a Site.
+
+    A *block* is one batch job of `nodes` nodes for a `walltime`. `blocks`: how many there may be at a time, a number or
+    (at the start, at least, at most); more are asked for when tasks wait, `parallelism` cores for every core that is
+    wanted, and one that has been idle for the time `idle` is given back.
+
+    `workers`: cores to use of each node, `gpus` devices (names, or how many), `memory`: by default what the agent
+    finds there. `bind`: pin each task to its cores. `interface`: the network by which agents reach this process.
+    `silence`: after so long without a word an agent is given up, and its tasks are run elsewhere. `lease`: so long
+    agents go on without this process. `grace`, `initializer`, `initargs`: as for ProcessExecutor. `account`, `queue`
+    and other fields of a Site may be given too.
+
+    >>> with ClusterExecutor("local", workers=1) as executor:
+    ...     executor.submit(pow, 2, 10).result()
+    1024
+
+    Raises ConfigurationError for counts and times that cannot be, and when the site is not known.
+    """
+
+    def __init__(
+        self,
+        site: str | Site = "local",
+        *,
+        nodes: int = 1,
+        walltime: timedelta | float | str = 0,
+        blocks: int | tuple[int, int, int] = 1,
+        parallelism: float = 1.0,
+        idle: timedelta | float | str = "2m",
+        workers: int | None = None,
+        gpus: int | Sequence[str] | None = None,
+        memory: int | str = 0,
+        bind: bool = False,
+        interface: str = "",
+        silence: timedelta | float | str = 10.0,
+        lease: timedelta | float | str = "5m",
+        grace: timedelta | float | str = 5.0,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        label: str = "cluster",
+        **changes: Any,
+    ) -> None:
+        super().__init__(label)
+        self.site = find(site, **changes) if isinstance(site, str) else msgspec.structs.replace(site, **changes)
+        self._given = {
+            name: value
+            for name, value in {**locals(), **changes}.items()
+            if name not in ("self", "changes", "__class__") and value != _USUAL.get(name, _NOTHING)
+        }
+        for name, count in (("nodes", nodes), ("workers", workers)):
+            if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+                raise ConfigurationError(f"{name}={count!r}: must be a whole number, at least 1")
+        self.nodes = nodes
+        self.walltime = timedelta(seconds=seconds(walltime))
+        self.init, self.fewest, self.most = _blocks(blocks)
+        if not 0 < parallelism <= 1:
+            raise ConfigurationError(f"parallelism={parallelism!r}: must be above 0, and at most 1")
+        self.parallelism = parallelism
+        self.idle_seconds = seconds(idle)
+        self.workers = workers
+        self.gpus = None if gpus is None else devices(gpus)
+        self.memory = size(memory)
+        self.bind = bind
+        self.interface = interface
+        self.silence, self.lease = seconds(silence), seconds(lease)
+        if self.silence < 0.5:
+            raise ConfigurationError(f"silence={silence!r}: must be at least half a second")
+        self.grace_seconds = seconds(grace)
+        self.initializer, self.initargs = initializer, initargs
+
+    @property
+    def block_cores(self) -> int:
+        """How many cores a block is expected to have."""
+        return self.nodes * (self.workers or self.site.node.cores or 1)
+
+    def pool(self, host: Any) -> Any:
+        """What carries its attempts out."""
+        from heald.run.cluster.pool import ClusterPool
+
+        return ClusterPool(self, host)
+
+    def pickled_initializer(self) -> bytes:
+        """What each worker calls first, ready to travel; empty when there is nothing. Raises NotPicklable."""
+        return pickled(self.initializer, self.initargs, self.label)
+
+    def unfit(self, needs: Resources) -> str | None:
+        """Why no block could ever run it, as far as that is known here, or None."""
+        shape = self.site.node
+        if needs.nodes > self.nodes:
+            return f"needs {needs.nodes} nodes; a block has {self.nodes}"
+        if self.walltime and needs.walltime > self.walltime.total_seconds():
+            return f"runs for up to {needs.walltime:g} s; a block lasts {self.walltime.total_seconds():g} s"
+        devices = len(self.gpus) if self.gpus is not None else shape.gpus if shape.cores else None
+        per_node = needs.gpus * needs.ranks_per_node
+        for asks, there, unit in (
+            (needs.cpus_per_node, self.workers or shape.cores, "cpus"),
+            (needs.memory, self.memory or shape.memory, "bytes of memory"),
+        ):
+            if there and asks > there:
+                return f"needs {asks} {unit} on a node; a node of {self.site.name} has {there}"
+        if devices is not None and per_node > devices:
+            return f"needs {per_node:g} gpus on a node; a node of {self.site.name} has {devices}"
+        return None
+
+    def _arguments(self) -> dict[str, Any]:
+        return self._given
+
+
+_NOTHING = object()
+_USUAL: dict[str, Any] = {
+    "nodes": 1, "walltime": 0, "blocks": 1, "parallelism": 1.0, "idle": "2m", "workers": None, "gpus": None,
+    "memory": 0, "bind": False, "interface": "", "silence": 10.0, "lease": "5m", "grace": 5.0, "initializer": None,
+    "initargs": (), "label": "cluster",
+}  # fmt: skip
+
+
+def _blocks(given: int | tuple[int, int, int]) -> tuple[int, int, int]:
+    if isinstance(given, int):
+        given = (given, 0, given)
+    whole = isinstance(given, tuple | list) and len(given) == 3 and all(type(one) is int for one in given)
+    if not whole or not 0 <= given[1] <= given[2] or not 0 <= given[0] <= given[2] or not given[2]:
+        hint = "blocks=4, or (at the start, at least, at most): blocks=(1, 0, 4)"
+        raise ConfigurationError(f"blocks={given!r}: cannot be", hint=hint)
+    init, fewest, most = given
+    return init, fewest, most

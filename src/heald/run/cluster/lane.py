@@ -1,0 +1,143 @@
+"""A worker on another machine, as the head sees it: what was sent there and is not over."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from heald.core.event import Failure, Usage
+from heald.core.placement import Lease, Node
+from heald.core.ref import Ref
+from heald.core.task import Payload
+from heald.run.cluster.bulk import Inlet, Outlet, closed
+from heald.run.cluster.dialogue import Began, Ended, Gone, Hello, Late, Orders, Returned, TakeBack, ToAgent
+from heald.run.protocol import Define, Order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from heald.core.task import Work
+    from heald.data.arena import Arena
+
+
+class Remote:
+    """One agent: what it said of itself, what it has been told, and what is to be sent to it."""
+
+    def __init__(
+        self, name: bytes, hello: Hello, node: Node, arena: Arena, define: Callable[[bytes], tuple[Work, bytes]]
+    ) -> None:
+        self.name = name
+        self.hello = hello
+        self.node = node
+        self.lanes: dict[int, FarLane] = {}
+        self.out: list[ToAgent] = []
+        self.outlet = Outlet(arena)
+        self.inlet = Inlet(arena, _nothing)
+        self.late: list[Late] = []  # ends of attempts of a former head, of which values are still to come
+        self.retiring = ""  # why it gets nothing more, if it does
+        self.idle_since = 0.0  # when it had nothing to do last
+        self._define = define
+        self._defined: set[bytes] = set()
+        self._numbers = 0
+
+    def idle_for(self, now: float) -> float:
+        """How long it has had nothing to do, in seconds."""
+        return 0.0 if any(lane.fifo for lane in self.lanes.values()) else now - self.idle_since
+
+    def number(self) -> int:
+        """The number of a new lane."""
+        self._numbers += 1
+        return self._numbers
+
+    def taken(self, number: int) -> None:
+        """Numbers up to this one are in use there."""
+        self._numbers = max(self._numbers, number)
+
+    def orders(self, lane: int, orders: list[Order]) -> None:
+        """Send orders to a lane, and before them what they need."""
+        for digest in {order.work for order in orders} - self._defined:
+            self.out.append(Define(digest, *self._define(digest)))
+            self._defined.add(digest)
+        self.out.append(Orders(lane, [self._travelling(order) for order in orders]))
+
+    def _travelling(self, order: Order) -> Order:
+        if not order.arguments.buffers and not order.inputs:
+            return order
+        inputs = tuple(closed(one, self.outlet) for one in order.inputs)
+        return msgspec.structs.replace(order, arguments=closed(order.arguments, self.outlet), inputs=inputs)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether something that it told waits for large values."""
+        return bool(self.late) or any(lane.told for lane in self.lanes.values())
+
+
+def _nothing(serial: int) -> Ref:
+    raise KeyError(serial)
+
+
+class FarLane:
+    """One worker there. See `run.dispatch.Lane`."""
+
+    deep = True
+
+    def __init__(self, number: int, name: str, remote: Remote) -> None:
+        self.number = number
+        self.name = name
+        self.remote = remote
+        self.lease: Lease | None = None
+        self.fifo: deque[Order] = deque()
+        self.long = False
+        self.stopping = False
+        self.ahead = 0.0
+        self.told: deque[Began | Ended | Returned | Gone] = deque()  # of which large values are still to come
+        self.forfeit: set[tuple[int, int]] = set()  # attempts to be run elsewhere once they have ended
+        self._asked = False
+
+    def send(self, orders: list[Order]) -> None:
+        """Queue orders there."""
+        self.fifo.extend(orders)
+        self.remote.orders(self.number, orders)
+
+    def take_back(self, keep: int = 0) -> list[Order]:
+        """Ask for what was not begun; the answer comes by `returned`."""
+        if not self._asked:
+            self._asked = True
+            self.remote.out.append(TakeBack(self.number, keep))
+        return []
+
+    def returned(self, orders: list[tuple[int, int]]) -> list[Order]:
+        """The orders that came back: the last ones, for they are begun in order."""
+        self._asked = False
+        return [self.fifo.pop() for _ in orders][::-1]
+
+    def knows(self, order: Order) -> None:
+        """An order that came with the lane from a former head, in full."""
+        named = [(one.task, one.attempt) for one in self.fifo]
+        self.fifo[named.index((order.task, order.attempt))] = order
+
+    def ended(self, report: Ended) -> tuple[Order, Payload | Failure]:
+        """The order that is over, and its outcome with the values as they are here."""
+        order = self.fifo.popleft()
+        if not self.fifo:
+            self.remote.idle_since = time.time()
+        self.long = False
+        if (order.task, order.attempt) != (report.task, report.attempt):
+            raise RuntimeError(f"{self.name} ended task {report.task}, not {order.task}")
+        outcome = report.outcome
+        if isinstance(outcome, Payload):
+            outcome = self.remote.inlet.opened(outcome, self.remote.outlet.came)
+        return order, outcome
+
+    def died(self, report: Gone) -> tuple[tuple[Order, Failure, Usage] | None, list[Order]]:
+        """The attempt under which the worker died, if any, and those to be run elsewhere."""
+        orders = list(self.fifo)
+        self.fifo.clear()
+        named = (report.task, report.attempt)
+        culprit = next((order for order in orders if (order.task, order.attempt) == named), None)
+        if culprit is None or report.failure is None:
+            return None, orders
+        return (culprit, report.failure, report.usage), [order for order in orders if order is not culprit]

@@ -1,0 +1,67 @@
+"""What a batch job runs on its first node: starts an agent on each of its nodes, and waits for them to end.
+
+`python -m heald.run.cluster.pilot SETTINGS`.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from heald.core.errors import HealdError
+from heald.run.cluster.settings import AgentSettings, read
+from heald.site import node
+from heald.site.launcher import launcher
+
+_BOOT = """\
+import sys
+if sys.version_info[:2] != {version}:
+    sys.exit("heald: Python %d.%d at " % sys.version_info[:2] + sys.executable + " on this node, and {here} where the \
+run was started: functions cannot travel between them; set `python` of the site to an interpreter of that version")
+sys.path[:] = sys.argv[2:]
+from heald.run.cluster.{module} import main
+sys.exit(main(sys.argv[1:2]))
+"""
+
+
+def program(module: str, python: str, file: Path, path: Iterable[str]) -> list[str]:
+    """The command that runs `module` of this folder on a node, with the settings in `file`, finding modules in `path`.
+
+    It says so where the interpreter there is of another version, before anything is loaded.
+    """
+    here = sys.version_info[:2]
+    boot = _BOOT.format(module=module, version=tuple(here), here=".".join(map(str, here)))
+    return [python or sys.executable, "-c", boot, str(file), *path]
+
+
+def commands(file: Path, given: AgentSettings) -> list[list[str]]:
+    """The commands that start an agent on each node of the job that this process is in."""
+    hosts = node.grant().hosts or (socket.gethostname(),)
+    return launcher(given.site).agents(hosts, program("warden", given.site.python, file, given.path))
+
+
+def main(argv: list[str]) -> int:
+    """Start the agents, pass signals on to them, and wait; the exit status is the worst of theirs."""
+    file = Path(argv[0])
+    try:
+        lines = commands(file, read(file))
+        children = [subprocess.Popen(line, stdin=subprocess.DEVNULL) for line in lines]
+    except (HealdError, OSError) as raised:
+        print(f"heald: no agent can be started here: {raised}", file=sys.stderr)
+        return 1
+
+    def pass_on(number: int, frame: object) -> None:
+        for child in children:
+            child.send_signal(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, pass_on)
+    return max(abs(child.wait()) for child in children)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

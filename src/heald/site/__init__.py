@@ -1,0 +1,1 @@
+"""Machines, their schedulers and their launchers: floor 1, imports `core` only."""

@@ -1,0 +1,1 @@
+"""Messages between machines: keys, addresses, and connections that lose nothing and repeat nothing."""

@@ -1,0 +1,237 @@
+"""The head's end: one place that all agents of a run connect to.
+
+How a conversation begins: an agent says HELLO with what it is; the head answers WELCOME, which names this instance of
+itself, or REFUSED with the reason. An agent that was given up and comes back is REFUSED: its work is somebody else's by
+then. A head that was started again meets agents that it does not know: it asks WHO, and they say HELLO.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+import msgspec
+import zmq
+from zmq.utils import z85
+
+from heald.core.errors import ConfigurationError, UsageError
+from heald.wire import address
+from heald.wire.channel import BYE, HELLO, REFUSED, VERSION, WELCOME, WHO, Frames, Head, decode, encode
+from heald.wire.key import Keys
+from heald.wire.peer import Peer
+
+_ZAP = "inproc://zeromq.zap.01"  # where ZeroMQ asks who may connect (https://rfc.zeromq.org/spec/27/)
+_PORTS = 10  # ports to try: one that is free at one address may be taken at another
+FENCED = "this agent was given up, and its work is done elsewhere"
+
+
+class Listener(Protocol):
+    """Whoever the hub works for."""
+
+    def met(self, name: bytes, hello: bytes) -> str:
+        """A new agent: why it is refused, or nothing."""
+
+    def heard(self, name: bytes, frames: Frames) -> None:
+        """A message of an agent. Raises UsageError or msgspec.DecodeError for one that cannot be."""
+
+    def lost(self, name: bytes, reason: str) -> None:
+        """An agent has gone, or was given up."""
+
+
+class Hub:
+    """Listens for agents that have the keys. Everything happens in the thread that calls.
+
+    `silence`: seconds without a word after which an agent is given up. `interface`: where to listen, all addresses of
+    this machine that others may reach when it is not given; `port`: at which port, if that is free there. `paths`: UNIX
+    sockets to listen on as well. Raises ConfigurationError when that cannot be.
+    """
+
+    def __init__(
+        self,
+        keys: Keys,
+        listener: Listener,
+        *,
+        silence: float = 10.0,
+        interface: str = "",
+        port: int = 0,
+        paths: Sequence[str] = (),
+    ) -> None:
+        places = address.candidates(interface)
+        self.silence = silence
+        self.instance = int.from_bytes(os.urandom(4), "big") or 1
+        self._listener = listener
+        self._allowed = keys.agent.public
+        self._peers: dict[bytes, Peer] = {}
+        self._fenced: set[bytes] = set()
+        self._uncommitted: set[bytes] = set()
+        self._beaten = math.inf  # when the last beat was
+        self._context = zmq.Context()
+        self._context.set(zmq.MAX_SOCKETS, 65_000)
+        self._gate: Any = self._context.socket(zmq.REP)
+        self._gate.bind(_ZAP)
+        self._socket: Any = self._context.socket(zmq.ROUTER)
+        for option, value in (
+            (zmq.CURVE_SERVER, 1),
+            (zmq.ROUTER_MANDATORY, 1),  # say so when an agent is not there
+            (zmq.ROUTER_HANDOVER, 1),  # who comes back by another connection has the same name
+            (zmq.SNDHWM, 0),  # what is under way is limited above this: nothing is dropped here
+            (zmq.RCVHWM, 0),
+            (zmq.LINGER, 500),
+            (zmq.BACKLOG, 4096),
+            (zmq.IPV6, 1),
+        ):
+            self._socket.setsockopt(option, value)
+        self._socket.curve_secretkey = keys.head.secret.encode()
+        try:
+            self.endpoints = [*self._listen(places, port), *map(self._listen_at, paths)]
+        except zmq.ZMQError as raised:
+            self.close()
+            raise ConfigurationError(f"cannot listen at {', '.join((*places, *paths))}: {raised}") from raised
+
+    def _listen(self, places: Sequence[str], port: int, tries: int = _PORTS) -> list[str]:
+        """Listen at one port of all the places: the one that is given, if it is free, or any."""
+        bound: list[str] = []
+        try:
+            for place in places:
+                self._socket.bind(address.endpoint(place, port or "*"))
+                bound.append(self._socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode())
+                port = int(bound[0].rpartition(":")[2])
+        except zmq.ZMQError:
+            for one in bound:
+                self._socket.unbind(one)
+            if not tries:
+                raise
+            return self._listen(places, 0, tries - 1)
+        return bound
+
+    def _listen_at(self, path: str) -> str:
+        self._socket.bind(f"ipc://{path}")
+        os.chmod(path, 0o600)
+        return f"ipc://{path}"
+
+    def files(self) -> list[Any]:
+        """What becomes readable when there may be something to `serve`."""
+        return [self._socket, self._gate]
+
+    # -- out ---------------------------------------------------------------------------------------------------------
+
+    def send(self, name: bytes, frames: Frames) -> None:
+        """Send a message to an agent; it is kept until it is safe there."""
+        peer = self._peers.get(name)
+        if peer is not None:
+            peer.send(frames)
+
+    def _transmit(self, name: bytes, frames: Frames) -> None:
+        try:
+            self._socket.send_multipart([name, *frames], zmq.NOBLOCK, copy=True)
+        except zmq.ZMQError:
+            pass  # its connection is gone for now; when it is back, what is missing is sent again
+
+    def _say(self, name: bytes, kind: int, text: str = "") -> None:
+        """Say something to an agent that may be no peer."""
+        self._transmit(name, [encode(Head(VERSION, kind, self.instance)), text.encode()])
+
+    def beat(self, now: float) -> None:
+        """To be called a few times within `silence`: says that the head is here, and gives up who is silent."""
+        stopped = now - self._beaten > self.silence / 2  # this process itself (Ctrl-Z), and could hear nobody
+        self._beaten = now
+        for name, peer in list(self._peers.items()):
+            if stopped:
+                peer.time = now
+            if now - peer.time > self.silence:
+                self.give_up(name, f"nothing was heard of it for {self.silence:g} s")
+            else:
+                peer.beat()
+
+    def commit(self, ready: Callable[[bytes], bool]) -> None:
+        """All that was heard so far is on record, of agents that are `ready`: they need not keep it."""
+        for name in [one for one in self._uncommitted if ready(one)]:
+            self._uncommitted.discard(name)
+            if name in self._peers:
+                self._peers[name].channel.commit()
+
+    def give_up(self, name: bytes, reason: str) -> None:
+        """From now on an agent is not listened to, and it and the listener are told so."""
+        self._fenced.add(name)
+        self._say(name, REFUSED, reason)
+        if self._peers.pop(name, None) is not None:
+            self._listener.lost(name, reason)
+
+    # -- in ----------------------------------------------------------------------------------------------------------
+
+    def serve(self) -> bool:
+        """Deal with all that has arrived; whether anything had.
+
+        To be called after sending too: the descriptors tell of new things once.
+        """
+        heard = False
+        self._admit()
+        while self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            heard = True
+            for _ in range(256):
+                try:
+                    name, *frames = self._socket.recv_multipart(zmq.NOBLOCK)
+                except zmq.Again:
+                    break
+                self._take(name, frames)
+            self._admit()
+        return heard
+
+    def _admit(self) -> None:
+        """Tell ZeroMQ which keys are right."""
+        while self._gate.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            version, request, _domain, _address, _identity, mechanism, *credentials = self._gate.recv_multipart()
+            right = mechanism == b"CURVE" and credentials and z85.encode(credentials[0]).decode() == self._allowed
+            status = [b"200", b"OK", b"agent", b""] if right else [b"400", b"not a key of this run", b"", b""]
+            self._gate.send_multipart([version, request, *status])
+
+    def _take(self, name: bytes, frames: list[bytes]) -> None:
+        if name in self._fenced:
+            self._say(name, REFUSED, FENCED)
+            return
+        try:
+            self._answer(name, decode(frames[0] if frames else b""), frames[1:])
+        except (msgspec.DecodeError, UsageError) as raised:  # a fault of one agent is not the end of the others
+            logging.getLogger("heald").error("agent %s: %s", name.decode(errors="replace"), raised)
+            self.give_up(name, f"it sent what cannot be: {raised}")
+
+    def _answer(self, name: bytes, head: Head, frames: list[bytes]) -> None:
+        peer = self._peers.get(name)
+        body = frames[0] if frames else b""
+        if head.version != VERSION:
+            text = f"it speaks version {head.version} of the protocol and the head {VERSION}: use one heald on both"
+            self._say(name, REFUSED, text)
+        elif head.kind == HELLO:
+            if peer is None:
+                peer = self._meet(name, body)
+            if peer is not None:
+                peer.time = time.monotonic()
+                peer.say(WELCOME, peer.channel.heard)
+                peer.repeat(head.safe if head.instance == self.instance else 0)
+        elif peer is None or head.instance != self.instance:
+            self._say(name, WHO)
+        elif head.kind == BYE:
+            self.give_up(name, body.decode(errors="replace"))
+        else:
+            peer.time = time.monotonic()
+            self._uncommitted.add(name)
+            peer.take(head, frames)
+
+    def _meet(self, name: bytes, hello: bytes) -> Peer | None:
+        if reason := self._listener.met(name, hello):
+            self.give_up(name, reason)
+            return None
+        peer = Peer(partial(self._transmit, name), partial(self._listener.heard, name), self.instance)
+        self._peers[name] = peer
+        return peer
+
+    def close(self) -> None:
+        """Stop listening. What was sent last has half a second to leave."""
+        self._gate.close(0)
+        self._socket.close()
+        self._context.term()

@@ -1,0 +1,183 @@
+"""An agent's end: the way to the head of its run, kept up whatever happens in between."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from heald.wire import address
+from heald.wire.address import Unreachable
+from heald.wire.channel import BYE, HELLO, REFUSED, WELCOME, WHO, Frames, Head, decode
+from heald.wire.key import Pair
+from heald.wire.peer import Peer
+
+_AGAIN = 1.0  # seconds after which HELLO is said again
+# What ZeroMQ tells of a connection that is being made, where it ends the matter.
+_MADE = zmq.EVENT_HANDSHAKE_SUCCEEDED
+_FAILED = {
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "it breaks the connection off: it has another key, or is something else",
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "it is something else than a head",
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "it is the head of another run, or does not know the key of this agent",
+}
+
+
+class Refused(ConnectionError):
+    """The head does not want this agent, for the reason that it gives."""
+
+
+class Listener(Protocol):
+    """Whoever the link works for."""
+
+    def hello(self) -> bytes:
+        """What this agent is and has, for a head that does not know it."""
+
+    def welcomed(self) -> None:
+        """A head that is not the one before, the first or one that was started again, has taken this agent in."""
+
+    def heard(self, frames: Frames) -> None:
+        """A message of the head."""
+
+
+class Link:
+    """The connection of an agent called `name`. Everything happens in the thread that calls."""
+
+    def __init__(self, head: str, pair: Pair, name: bytes, listener: Listener) -> None:
+        self._listener = listener
+        self._context = zmq.Context()
+        self._socket: Any = self._context.socket(zmq.DEALER)
+        for option, value in (
+            (zmq.SNDHWM, 0),
+            (zmq.RCVHWM, 0),
+            (zmq.LINGER, 500),
+            (zmq.IMMEDIATE, 1),  # nothing is queued for a connection that is not there: it is sent again later
+            (zmq.IPV6, 1),
+            (zmq.RECONNECT_IVL, 50),
+            (zmq.RECONNECT_IVL_MAX, 2000),
+            (zmq.HANDSHAKE_IVL, 10_000),
+            (zmq.HEARTBEAT_IVL, 2000),  # finds a dead connection, so that a new one is made
+            (zmq.HEARTBEAT_TIMEOUT, 6000),
+        ):
+            self._socket.setsockopt(option, value)
+        self._socket.setsockopt(zmq.ROUTING_ID, name)
+        self._socket.curve_serverkey = head.encode()
+        self._socket.curve_publickey = pair.public.encode()
+        self._socket.curve_secretkey = pair.secret.encode()
+        self.endpoint = ""
+        self.welcome = False  # a head has taken this agent in
+        self.peer = Peer(self._transmit, self._hear)
+
+    def connect(self, endpoints: Sequence[str], timeout: float = 30.0) -> None:
+        """Connect to the head, at the first endpoint that answers, and wait until it has taken this agent in.
+
+        Raises Unreachable, which says what became of each endpoint, and Refused when the head says so.
+        """
+        deadline = time.monotonic() + timeout
+        reached = address.reachable(endpoints, timeout)
+        monitor: Any = self._socket.get_monitor_socket(_MADE | sum(_FAILED))
+        try:
+            if self.endpoint:
+                self._socket.disconnect(self.endpoint)  # a new connection: ZeroMQ may have given that one up for good
+            self.endpoint, self.welcome = reached, False
+            self._socket.connect(reached)
+            self._await_connection(monitor, deadline)
+        finally:
+            self._socket.disable_monitor()
+            monitor.close(0)
+        self._await_welcome(deadline)
+
+    def _await_connection(self, monitor: Any, deadline: float) -> None:
+        """Wait until both ends have proved their keys to each other."""
+        reason = "it does not answer"
+        while monitor.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            event = recv_monitor_message(monitor)["event"]
+            if event == _MADE:
+                return
+            reason = _FAILED[event]
+            if event != zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:  # after that alone ZeroMQ tries again
+                break
+        raise Unreachable(f"{self.endpoint} takes connections, but {reason}")
+
+    def _await_welcome(self, deadline: float) -> None:
+        self._socket.poll(max(0.0, deadline - time.monotonic()) * 1000, zmq.POLLOUT)
+        while not self.welcome:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise Unreachable(f"{self.endpoint} takes connections, but does not answer")
+            self.say_hello()
+            self._socket.poll(min(left, _AGAIN) * 1000)
+            self.serve()
+
+    def say_hello(self) -> None:
+        """Say who this is; to be said again until there is an answer."""
+        self.peer.say(HELLO, 0, self._listener.hello())
+
+    def fileno(self) -> int:
+        """A descriptor that becomes readable when there may be something to `serve`."""
+        return int(self._socket.getsockopt(zmq.FD))
+
+    def send(self, frames: Frames) -> None:
+        """Send a message; it is kept until the head has it on record. Only once there is a `welcome`."""
+        self.peer.send(frames)
+
+    def beat(self) -> None:
+        """To be called a few times within the silence that the head allows."""
+        if self.welcome:
+            self.peer.beat()
+        else:
+            self.say_hello()
+
+    def _transmit(self, frames: Frames) -> None:
+        try:
+            self._socket.send_multipart(list(frames), zmq.NOBLOCK, copy=True)
+        except zmq.ZMQError:
+            pass  # there is no connection for now; when it is back, what is missing is sent again
+
+    def _hear(self, frames: Frames) -> None:
+        self._listener.heard(frames)
+        self.peer.channel.commit()
+
+    def serve(self) -> bool:
+        """Deal with all that has arrived; whether anything had. To be called after sending too.
+
+        Raises Refused when the head says so.
+        """
+        heard = False
+        while self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            heard = True
+            first, *frames = self._socket.recv_multipart(zmq.NOBLOCK)
+            self._take(decode(first), frames)
+        return heard
+
+    def _take(self, head: Head, frames: list[bytes]) -> None:
+        self.peer.time = time.monotonic()
+        if head.kind == REFUSED:
+            raise Refused(frames[0].decode(errors="replace"))
+        if head.kind == WHO:
+            if self.welcome:
+                self.welcome = False
+                self.say_hello()
+        elif head.kind == WELCOME:
+            if not self.welcome:
+                self._welcomed(head)
+        elif self.welcome and head.instance == self.peer.channel.instance:  # not the last words of a head before
+            self.peer.take(head, frames)
+
+    def _welcomed(self, head: Head) -> None:
+        self.welcome = True
+        if head.instance != self.peer.channel.instance:
+            self.peer.channel.renew(head.instance)
+            self._listener.welcomed()
+        self.peer.repeat(head.number)
+
+    def leave(self, reason: str) -> None:
+        """Say goodbye: what this agent had is over, or is to be done elsewhere."""
+        self.peer.say(BYE, 0, reason.encode())
+
+    def close(self) -> None:
+        """Close the connection. What was sent last has half a second to leave."""
+        self._socket.close()
+        self._context.term()

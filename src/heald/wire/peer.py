@@ -1,0 +1,75 @@
+"""One end of a conversation at work: a channel, and the means to send.
+
+Both ends are alike once the conversation has begun: data goes either way, a beat says "I am here, and have sent so
+much", and who notices a gap asks for what is missing. How it begins is told in `hub` and `link`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from heald.wire.channel import AGAIN, BEAT, DATA, Channel, Frames, Head
+
+Transmit = Callable[[Frames], None]
+Deliver = Callable[[Frames], None]
+
+
+class Peer:
+    """The other end, as one end sees it. `transmit` sends a message or drops it; `deliver` takes each one in once.
+
+    >>> from heald.wire.channel import decode
+    >>> sent, got = [], []
+    >>> here = Peer(sent.append, got.append)
+    >>> there = Peer(sent.append, got.append)
+    >>> here.send([b"weft"])
+    >>> head, *frames = sent.pop()
+    >>> there.take(decode(head), frames)
+    >>> got
+    [[b'weft']]
+    """
+
+    def __init__(self, transmit: Transmit, deliver: Deliver, instance: int = 0) -> None:
+        self.channel = Channel(instance)
+        self.time = 0.0  # when something was heard last, on the caller's clock
+        self._transmit = transmit
+        self._deliver = deliver
+        self._asked = -1  # what had been heard when a gap was asked for
+
+    def send(self, frames: Frames) -> None:
+        """Send a message; it is kept until it is safe there."""
+        number = self.channel.keep(frames)
+        self._transmit([self.channel.head(DATA, number), *frames])
+
+    def beat(self) -> None:
+        """Say that this end is here, and how much it has sent: if the last of it was lost, nothing else would tell."""
+        self.say(BEAT, self.channel.sent)
+
+    def say(self, kind: int, number: int = 0, *frames: bytes) -> None:
+        """Send something that is not kept."""
+        self._transmit([self.channel.head(kind, number), *frames])
+
+    def repeat(self, heard: int) -> None:
+        """Send again what came after the last that was heard."""
+        for number, frames in self.channel.after(heard):
+            self._transmit([self.channel.head(DATA, number), *frames])
+
+    def take(self, head: Head, frames: Frames) -> None:
+        """Deal with a message of the other end."""
+        channel = self.channel
+        channel.acknowledged(head.safe)
+        if head.kind == DATA:
+            if channel.take(head.number):
+                self._deliver(frames)
+            elif head.number > channel.heard:
+                self._ask()
+        elif head.kind == BEAT:
+            if head.number > channel.heard:
+                self._asked = -1
+                self._ask()
+        elif head.kind == AGAIN:
+            self.repeat(head.number)
+
+    def _ask(self) -> None:
+        if self._asked != self.channel.heard:  # each message after a gap finds it: asking once is enough
+            self._asked = self.channel.heard
+            self.say(AGAIN, self._asked)

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from heald.cli.program import app
+from heald.site import catalog
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No project is around, and no scheduler is on PATH."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    (tmp_path / "bin").mkdir()
+
+
+def heald(*arguments: str, status: int = 0) -> Result:
+    result = CliRunner().invoke(app, ["site", *arguments])
+    assert result.exit_code == status, result.output
+    return result
+
+
+def test_ls() -> None:
+    catalog.user_folder().mkdir(parents=True)
+    (catalog.user_folder() / "mine.toml").write_text('scheduler = "slurm"\nqueue = "gpu"')
+    (catalog.user_folder() / "bad.toml").write_text("queu = 1")
+    rows = {line.split()[0]: line for line in heald("ls").output.splitlines()}
+    assert "cannot be read" in rows["bad"]
+    assert "gpu" in rows["mine"]
+    assert "comes with heald" in rows["polaris"]
+    sites = json.loads(heald("ls", "--json").output)
+    assert next(site for site in sites if site["name"] == "mine")["site"]["queue"] == "gpu"
+
+
+def test_show() -> None:
+    assert heald("show", "polaris").output.startswith('name = "polaris"\nscheduler = "pbs"\n')
+    assert heald("show", "polaris", "--code").output.startswith("Site(name='polaris', scheduler='pbs'")
+    assert json.loads(heald("show", "polaris", "--json").output)["node"]["gpus"] == 4
+    result = heald("show", "polars", status=2)
+    assert "did you mean polaris?" in result.stderr
+
+
+def test_detect(tmp_path: Path) -> None:
+    assert heald("detect", "here", "-o", "-").output.startswith('name = "here"\n')
+    path = catalog.user_folder() / "here.toml"
+    assert not path.exists()
+    assert str(path) in heald("detect", "here").output
+    assert catalog.find("here").node.cores >= 1
+    assert "is there already" in heald("detect", "here", status=2).stderr
+    heald("detect", "here", "-o", str(tmp_path / "new" / "x.toml"))
+    assert catalog.find(tmp_path / "new" / "x.toml").name == "here"
+
+
+def test_detect_wants_to_know_which_of_several(tmp_path: Path) -> None:
+    for name in ("sbatch", "bsub"):
+        (tmp_path / "bin" / name).touch(stat.S_IRWXU)
+    result = heald("detect", "here", "-o", "-", status=2)
+    assert "there are slurm and lsf here" in result.stderr
+    assert "cannot run sinfo" in heald("detect", "here", "--scheduler", "slurm", status=1).stderr

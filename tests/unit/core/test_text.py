@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import pytest
+
+from heald.core.text import legible, printable
+
+
+@pytest.mark.parametrize("text", ["", "plain", "café ☃ 漢字\n\t\x1b"])
+def test_what_is_unicode_is_left_alone(text: str) -> None:
+    assert legible(text) == text
+
+
+def test_what_is_no_unicode_becomes_an_escape() -> None:
+    assert legible("a\udcffé") == "a\\udcffé"
+
+
+def test_control_characters_are_replaced() -> None:
+    assert printable("a\x00b\x1b[0m\r\x07") == "a\ufffdb\ufffd[0m\ufffd\ufffd"
+
+
+def test_lines_tabs_and_letters_of_all_scripts_stay() -> None:
+    assert printable("one\ttwo\nдва 漢字 é") == "one\ttwo\nдва 漢字 é"
