@@ -8,13 +8,15 @@ import random
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bench import ROOT, environment, report, trial
+from bench.cluster import NODES, Cluster
 from bench.system import SYSTEMS, find
-from bench.workload import WORKLOADS, Workload
+from bench.workload import CLUSTER_WORKLOADS, WORKLOADS, Workload
 
 RESULTS = ROOT / "bench" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -31,8 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure heald against its peers.")
-    parser.add_argument("--systems", type=_names(SYSTEMS), default=list(SYSTEMS), help="names with commas between")
-    parser.add_argument("--workloads", type=_names(WORKLOADS), default=list(WORKLOADS), help="the same")
+    parser.add_argument("--systems", type=_names(SYSTEMS), help="names with commas between; all if not given")
+    parser.add_argument("--workloads", type=_names(WORKLOADS | CLUSTER_WORKLOADS), help="the same")
+    parser.add_argument(
+        "--cluster", action="store_true", help=f"on {NODES} nodes of a Slurm, which is started here for it: needs root"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2, help="workers a system")
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies the task counts: 0.01 for a trial")
@@ -40,7 +45,17 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="where the records go (default: a new file in bench/results)")
     parser.add_argument("--docs", action="store_true", help=f"write {PAGE.relative_to(ROOT)} too")
     parser.add_argument("--render", type=Path, metavar="JSON", help="write that page from an earlier run's records")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    known = CLUSTER_WORKLOADS if options.cluster else WORKLOADS
+    options.workloads = options.workloads or list(known)
+    options.systems = options.systems or [name for name in SYSTEMS if find(name).cluster is options.cluster]
+    if options.cluster:
+        options.workers = NODES
+    if wrong := [name for name in options.workloads if name not in known]:
+        parser.error(f"{', '.join(wrong)}: {'not for' if options.cluster else 'only with'} --cluster")
+    if wrong := [name for name in options.systems if find(name).cluster is not options.cluster]:
+        parser.error(f"{', '.join(wrong)}: {'not for' if options.cluster else 'only with'} --cluster")
+    return options
 
 
 def _names(known: dict[str, Any]) -> Any:
@@ -62,19 +77,20 @@ def _measured(options: argparse.Namespace) -> dict[str, Any]:
         "workers": options.workers,
         "rounds": options.rounds,
         "systems": options.systems,
-        "workloads": {name: _about(WORKLOADS[name]) for name in options.workloads},
+        "workloads": {name: _about(_workload(name)) for name in options.workloads},
         "records": [],
     }
     file = options.json or RESULTS / f"{now:%Y%m%d-%H%M%S}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        _rounds(options, run["records"])
+        with Cluster() if options.cluster else nullcontext() as cluster:
+            _rounds(options, cluster, run["records"])
     finally:  # an interrupted run keeps what it has
         file.write_text(json.dumps(run, indent=1))
     return run
 
 
-def _rounds(options: argparse.Namespace, records: list[dict[str, Any]]) -> None:
+def _rounds(options: argparse.Namespace, cluster: Cluster | None, records: list[dict[str, Any]]) -> None:
     """Let the systems follow each other closely at each workload: the machine's mood changes within minutes."""
     pythons = {name: _python(name) for name in options.systems}
     for number in range(options.rounds):
@@ -84,7 +100,7 @@ def _rounds(options: argparse.Namespace, records: list[dict[str, Any]]) -> None:
                 python = pythons[name]
                 tasks = _tasks(name, workload, options.scale)
                 order = {"system": name, "workload": workload, "workers": options.workers, "tasks": tasks}
-                outcome = {"error": python} if isinstance(python, str) else trial.run(order, python, options.timeout)
+                outcome = {"error": python} if isinstance(python, str) else trial.run(order, python, options.timeout, cluster)
                 records.append({"round": number, **order, **outcome})
                 print(f"bench: round {number + 1} {workload} {name}: {_short(outcome)}", file=sys.stderr)
 
@@ -99,8 +115,12 @@ def _python(name: str) -> Path | str:
 
 
 def _tasks(name: str, workload: str, scale: float) -> int:
-    asked = max(1, round(WORKLOADS[workload].tasks * scale))
+    asked = max(1, round(_workload(workload).tasks * scale))
     return min(asked, find(name).limits.get(workload, asked))
+
+
+def _workload(name: str) -> Workload:
+    return (WORKLOADS | CLUSTER_WORKLOADS)[name]
 
 
 def _short(outcome: dict[str, Any]) -> str:

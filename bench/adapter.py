@@ -24,6 +24,7 @@ class Adapter:
     imports: ClassVar[str] = ""
     limits: ClassVar[Mapping[str, int]] = {}
     lists: ClassVar[bool] = False  # it has `listing`
+    cluster: ClassVar[bool] = False  # it is measured on the head of a cluster, with one worker on each node
 
     def __init__(self, workers: int, folder: Path) -> None:
         self.workers = workers
@@ -76,6 +77,14 @@ class Adapter:
     def parsl_perf(self, config: Path, tasks: int) -> str:
         """Measure a configuration of Parsl by `parsl-perf`; give what that printed."""
         raise NotImplementedError("it has no parsl-perf")
+
+    def simulate(self, agents: int) -> None:
+        """Start with so many simulated nodes, of which no task is run."""
+        raise NotImplementedError("it has no agents to simulate")
+
+    def pack(self, jobs: Sequence[Any], nodes: int) -> float:
+        """Run jobs of several nodes each (see `bench.packing`) in one allocation; seconds from first start to last end."""
+        raise NotImplementedError("it has no tasks of several nodes")
 
     def listing(self, rows: int) -> str:
         """Print the first tasks of the run that has just ended, and how many ended how, by the system's own program."""

@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 END_SECONDS = 20
@@ -84,6 +85,17 @@ def join(name: str) -> Group:
     group = ControlGroup(name)
     (group.folder / "cgroup.procs").write_text("0")
     return group
+
+
+@contextmanager
+def inside(group: Group) -> Iterator[None]:
+    """Have what is started meanwhile belong to the group."""
+    home = str(_own_control_group()) if group.name else ""
+    join(group.name)
+    try:
+        yield
+    finally:
+        join(home)
 
 
 def end(group: Group) -> None:

@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def _measure(subject: Any, order: dict[str, Any]) -> dict[str, Any]:
-    chosen = workload.WORKLOADS[order["workload"]]
+    chosen = (workload.WORKLOADS | workload.CLUSTER_WORKLOADS)[order["workload"]]
     meter = Meter(group.join(order["group"]), order["born"], order["tasks"])
     try:
         if chosen.warm:

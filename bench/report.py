@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-REFERENCE = "heald"
+REFERENCES = "heald", "heald_slurm"  # of the two, the one that was measured
 NOTE_WIDTH = 120
 Run = dict[str, Any]
 
@@ -28,7 +28,7 @@ def cells(run: Run, workload: str) -> dict[str, Cell]:
     for record in run["records"]:
         if record["workload"] == workload:
             rounds[record["system"]].append(record)
-    reference = {record["round"]: record.get("figure") for record in rounds.get(REFERENCE, [])}
+    reference = {record["round"]: record.get("figure") for record in rounds.get(_reference(run), [])}
     more_is_better = run["workloads"][workload]["more_is_better"]
     return {name: _cell(records, reference, more_is_better) for name, records in rounds.items() if records}
 
@@ -53,7 +53,7 @@ def _cell(records: list[dict[str, Any]], reference: dict[int, float | None], mor
 
 def table(run: Run) -> str:
     """Give every figure: a line for each workload and system."""
-    header = ("workload", "system", "figure", "unit", "CPU us a task", f"{REFERENCE} is better by", "tasks", "note")
+    header = ("workload", "system", "figure", "unit", "CPU us a task", f"{_reference(run)} is better by", "tasks", "note")
     rows = []
     for workload, about in run["workloads"].items():
         for name, cell in cells(run, workload).items():
@@ -67,18 +67,23 @@ def table(run: Run) -> str:
 def summary(run: Run) -> str:
     """Give the ratios alone: a line for each system, a column for each workload; the reference has its figures."""
     columns = {workload: cells(run, workload) for workload in run["workloads"]}
-    rows = [(name, *(_mark(name, column.get(name)) for column in columns.values())) for name in run["systems"]]
+    own = _reference(run)
+    rows = [(name, *(_mark(name == own, column.get(name)) for column in columns.values())) for name in run["systems"]]
     return markdown(("system", *columns), rows)
 
 
-def _mark(name: str, cell: Cell | None) -> str:
+def _reference(run: Run) -> str:
+    return next((name for name in REFERENCES if name in run["systems"]), REFERENCES[0])
+
+
+def _mark(own: bool, cell: Cell | None) -> str:
     if cell is None:
         return ""
     if cell.lacks:
         return "-"
     if cell.figure is None:
         return "failed"
-    return number(cell.figure) if name == REFERENCE else times(cell.ratio)
+    return number(cell.figure) if own else times(cell.ratio)
 
 
 def page(run: Run) -> str:
@@ -94,10 +99,10 @@ medians. The machine: {machine["cores"]} cores ({machine["processor"]}), {machin
 Linux {machine["kernel"]}, Python {machine["python"]}; meanwhile other programs used
 {number(median(foreign or [0]))} cores (median). How it is measured: `bench/README.md`.
 
-## How many times better {REFERENCE} is
+## How many times better {_reference(run)} is
 
-Above 1, {REFERENCE} is better; below 1, the peer is. The ratios are of figures taken in the same round.
-The line of {REFERENCE} has its figures. A dash: the system has no such thing.
+Above 1, {_reference(run)} is better; below 1, the peer is. The ratios are of figures taken in the same round.
+The line of {_reference(run)} has its figures. A dash: the system has no such thing.
 
 {summary(run)}
 

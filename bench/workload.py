@@ -126,6 +126,78 @@ def shared_array(system, tasks, meter):
     return meter.seconds / tasks * 1e3
 
 
+def spread(system, tasks, meter):
+    import numpy
+
+    value = numpy.ones(100_000_000 // 8)
+    with meter:
+        shared = system.share(value)
+        results = system.gather([system.submit(function.read_there, shared, part) for part in range(tasks)])
+    expect([figure for figure, _ in results], [1000.0 + len(value)] * tasks)
+    return meter.seconds * 1e3
+
+
+def sent(system, tasks, meter):
+    """Count what leaves the head while one array is read three times on every node."""
+    import numpy
+
+    value = numpy.ones(100_000_000 // 8)
+    before = _sent_bytes()
+    with meter:
+        shared = system.share(value)
+        for _ in range(3):
+            system.gather([system.submit(function.read_there, shared, part) for part in range(tasks)])
+    return (_sent_bytes() - before) / value.nbytes / tasks
+
+
+def job_start(system, tasks, meter):
+    from statistics import median
+
+    from bench.cluster import Accepted, await_idle, delay
+
+    unavoidable = median(delay(system.folder, system.workers) for _ in range(3))
+    await_idle(system.workers)
+    accepted = Accepted(system.folder)
+    with meter:
+        system.start()
+        system.gather([system.submit(function.noop, 1)])
+    return time.time() - accepted.time() - unavoidable
+
+
+def agents(count):
+    def run(system, tasks, meter):
+        system.simulate(count)
+        gather_noops(system, 2 * count)  # every agent has a worker, and knows the function
+        before = time.process_time()
+        with meter:
+            gather_noops(system, tasks)
+        return (time.process_time() - before) / tasks * 1e6
+
+    return run
+
+
+def agents_memory(system, count, meter):
+    before = _memory("VmRSS")
+    with meter:
+        system.simulate(count)
+        gather_noops(system, 2 * count)
+    gc.collect()
+    return (_memory("VmRSS") - before) / count / 1e3
+
+
+def gather_noops(system, tasks):
+    system.gather([system.submit(function.noop, number) for number in range(tasks)])
+
+
+def packed(system, tasks, meter):
+    from bench import packing
+
+    jobs = [packing.Job(*each) for each in packing.SEVEN] * tasks
+    with meter:
+        seconds = system.pack(jobs, packing.NODES)
+    return (seconds / packing.best(jobs) - 1) * 100
+
+
 def command(system, tasks, meter):
     with meter:
         succeeded = system.commands("/bin/true", tasks)
@@ -239,6 +311,12 @@ def _neighbours(layer: list[Any]) -> list[tuple[Any, Any, Any]]:
     return [(layer[place], layer[(place + 1) % width], layer[(place + 2) % width]) for place in range(width)]
 
 
+def _sent_bytes() -> int:
+    """Give the bytes that this host has sent to others."""
+    lines = Path("/proc/net/dev").read_text().splitlines()
+    return sum(int(line.split()[9]) for line in lines if line.strip().startswith("eth"))
+
+
 def _memory(kind: str) -> int:
     """Give a line of /proc/self/status in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -262,7 +340,9 @@ WORKLOADS = {
     "run_lines": Workload(
         1_000, "lines/s", "`true` for 1,000 inputs, by the program for that", run_lines, more_is_better=True, warm=False
     ),
-    "parsl_scripts": Workload(3, "s", "three scripts of Parsl's kind, each from start to end", parsl_scripts, warm=False),
+    "parsl_scripts": Workload(
+        3, "s", "three scripts of Parsl's kind, each from start to end", parsl_scripts, warm=False
+    ),
     "parsl_perf": Workload(
         10_000, "tasks/s", "10,000 empty apps, as parsl-perf measures", parsl_perf, more_is_better=True, warm=False
     ),
@@ -272,4 +352,22 @@ WORKLOADS = {
     "help": Workload(11, "ms", "`--help` of the system's own program, median", help_page, warm=False),
     "queued": Workload(100_000, "bytes a task", "the client's memory for tasks that wait in the queue", queued),
     "map": Workload(1_000_000, "MB", "the client's peak growth while a map yields its results", map_memory),
+    **{
+        f"agents_{count}": Workload(
+            max(20_000, 2 * count), "us a task", f"CPU time of the head for a task, {count:,} nodes", agents(count), warm=False
+        )
+        for count in (10, 100, 1_000, 10_000)
+    },
+    "agents_memory": Workload(10_000, "KB a node", "memory of the head for 10,000 nodes", agents_memory, warm=False),
+}
+
+# With one worker on each node of a cluster.
+CLUSTER_WORKLOADS = {
+    **{name: WORKLOADS[name] for name in ("noop_1k", "noop_10k", "latency", "array")},
+    "spread": Workload(4, "ms", "one array of 100 MB, read on four nodes", spread),
+    "sent": Workload(4, "times", "how often the head sends an array that each node reads three times", sent),
+    "job_start": Workload(
+        1, "s", "from a job's acceptance to the first result, without the scheduler's delay", job_start, warm=False
+    ),
+    "packed": Workload(1, "% over", "seven jobs of 1 to 3 nodes: longer than the best packing", packed, warm=False),
 }

@@ -19,6 +19,10 @@ SYSTEMS = {
     "ray": "ray:Ray",
     "executorlib": "executorlib:Executorlib",
     "hyperqueue": "hyperqueue:HyperQueue",
+    "heald_slurm": "heald:HealdSlurm",
+    "parsl_slurm": "parsl:ParslSlurm",
+    "dask_slurm": "dask:DaskSlurm",
+    "hyperqueue_hosts": "hyperqueue:HyperQueueHosts",
     "xargs": "shell:Xargs",
     "parallel": "shell:Parallel",
 }

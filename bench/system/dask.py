@@ -34,3 +34,38 @@ class Dask(Adapter):
     def stop(self):
         self.client.close()
         self.cluster.close()
+
+
+class DaskSlurm(Dask):
+    """dask-jobqueue: each worker is a batch job of its own, here with the whole of a node."""
+
+    cluster = True
+    environment = "dask-jobqueue"
+    requirements = ("dask-jobqueue==0.9.0", *Dask.requirements)
+    imports = "from dask_jobqueue import SLURMCluster"
+    cores_of_a_node = 4
+
+    def start(self):
+        from dask.distributed import Client
+        from dask_jobqueue import SLURMCluster
+
+        logging.getLogger("distributed").setLevel(logging.ERROR)
+        self.cluster = SLURMCluster(
+            queue="batch",
+            cores=1,
+            processes=1,
+            memory="2GB",
+            job_cpu=self.cores_of_a_node,
+            interface="eth0",
+            walltime="00:30:00",
+            local_directory=str(self.folder),
+            log_directory=str(self.folder),
+            scheduler_options={"dashboard_address": None},
+            worker_extra_args=["--no-dashboard"],
+        )
+        self.cluster.scale(self.workers)
+        self.client = Client(self.cluster)
+
+    def warm(self):
+        self.client.wait_for_workers(self.workers)
+        super().warm()

@@ -35,6 +35,16 @@ class Heald(Adapter):
         futures = [run.submit([command]) for _ in range(count)]
         return sum(future.exception() is None for future in futures)
 
+    def simulate(self, agents):
+        import heald
+
+        from bench.swarm.head import SwarmExecutor
+
+        self.task = cache(heald.task)
+        executor = SwarmExecutor(agents)
+        self.session = heald.Session(executors=[executor], memo=None, progress=False).start()
+        executor.await_all()
+
     def lines(self, command, values):
         self.program("heald", "run", "-j", str(self.workers), command, ":::", *values)
 
@@ -58,6 +68,42 @@ class HealdJournal(Heald):
 
     def listing(self, rows):
         return self.program("heald", "task", "ls", "--run", str(self.folder / "run.heald"), "--limit", str(rows))
+
+
+class HealdSlurm(Heald):
+    """On the nodes of a batch job."""
+
+    cluster = True
+
+    def start(self):
+        self._start(self.workers)
+
+    def _start(self, nodes):
+        import heald
+        from heald.site.profile import Site
+
+        self.task = cache(heald.task)
+        self.command = cache(heald.command)
+        executor = heald.ClusterExecutor(Site("bench", scheduler="slurm"), nodes=nodes, workers=1, walltime="30m")
+        self.session = heald.Session(executors=[executor], memo=None, progress=False).start()
+
+    def pack(self, jobs, nodes):
+        self._start(nodes)
+        self.task(function.noop).submit(0).result()  # the nodes are there
+        # Each node writes down when it began and ended.
+        noted = self.folder / "times"
+        program = f"date +%s.%N >>{noted}; sleep $0; date +%s.%N >>{noted}"
+        run = self.command(function.command_line)
+        futures = [
+            run.options(nodes=job.nodes, ranks=job.nodes, walltime=job.walltime).submit(
+                ["/bin/sh", "-c", program, str(job.seconds)]
+            )
+            for job in jobs
+        ]
+        for future in futures:
+            future.result()
+        times = list(map(float, noted.read_text().split()))
+        return max(times) - min(times)
 
 
 class HealdExecutor(Futures):

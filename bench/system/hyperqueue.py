@@ -66,6 +66,12 @@ class HyperQueue(Adapter):
         self.cluster.stop()
 
 
+class HyperQueueHosts(HyperQueue):
+    """On the head alone, with as many cores as there are nodes: its Python package has no worker for other hosts."""
+
+    cluster = True
+
+
 def leave_result(result, task, args):
     """Run the task in a process of its own, with what the tasks before it left."""
     values = [value.load() if isinstance(value, Result) else value for value in args]

@@ -63,12 +63,38 @@ class ParslHtex(ParslThreads):
             **self.options,
         )
 
-
     def script(self, script):
         return self.program("python", str(script))
 
     def parsl_perf(self, config, tasks):
         return self.program("parsl-perf", "--config", str(config), "--iterate", f"10,{tasks}")
+
+
+class ParslSlurm(ParslThreads):
+    """The high-throughput executor on the nodes of a batch job."""
+
+    cluster = True
+
+    def executor(self):
+        from parsl.addresses import address_by_interface
+        from parsl.executors import HighThroughputExecutor
+        from parsl.launchers import SrunLauncher
+        from parsl.providers import SlurmProvider
+
+        return HighThroughputExecutor(
+            label="htex",
+            address=address_by_interface("eth0"),
+            cores_per_worker=1,
+            max_workers_per_node=1,
+            provider=SlurmProvider(
+                partition="batch",
+                nodes_per_block=self.workers,
+                init_blocks=1,
+                max_blocks=1,
+                walltime="00:30:00",
+                launcher=SrunLauncher(),
+            ),
+        )
 
 
 class ParslHtexQuiet(ParslHtex):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from heald.core.errors import NotPicklable as NotPicklable
     from heald.core.errors import OutOfMemory as OutOfMemory
     from heald.core.errors import OutputMissing as OutputMissing
+    from heald.core.errors import Requeue as Requeue
     from heald.core.errors import ResultError as ResultError
     from heald.core.errors import SchedulerUnreachable as SchedulerUnreachable
     from heald.core.errors import SiteError as SiteError
@@ -47,9 +48,12 @@ if TYPE_CHECKING:
     from heald.run.cluster.executor import ClusterExecutor as ClusterExecutor
     from heald.run.command import CommandLine as CommandLine
     from heald.run.command import Completed as Completed
+    from heald.run.current import current_attempt as current_attempt
     from heald.run.future import Future as Future
     from heald.run.future import as_completed as as_completed
     from heald.run.future import wait as wait
+    from heald.run.guest.dask import DaskExecutor as DaskExecutor
+    from heald.run.guest.ray import RayExecutor as RayExecutor
     from heald.run.process import ProcessExecutor as ProcessExecutor
     from heald.run.thread import ThreadExecutor as ThreadExecutor
 
@@ -57,8 +61,8 @@ _MODULES = {
     "heald.core.environment": "Environment",
     "heald.core.errors": (
         "CommandFailed ConfigurationError CycleError DependencyError HealdError JournalCorrupt JournalError "
-        "JournalLocked NotPicklable OutOfMemory OutputMissing ResultError SchedulerUnreachable SiteError StagingError "
-        "SubmitFailed TaskCancelled TaskError UsageError WalltimeExceeded WorkerLost"
+        "JournalLocked NotPicklable OutOfMemory OutputMissing Requeue ResultError SchedulerUnreachable SiteError "
+        "StagingError SubmitFailed TaskCancelled TaskError UsageError WalltimeExceeded WorkerLost"
     ),
     "heald.core.resources": "Resources",
     "heald.core.retry": "Retry",
@@ -69,7 +73,10 @@ _MODULES = {
     "heald.flow.task": "Function command join task",
     "heald.run.cluster.executor": "ClusterExecutor",
     "heald.run.command": "CommandLine Completed",
+    "heald.run.current": "current_attempt",
     "heald.run.future": "Future as_completed wait",
+    "heald.run.guest.dask": "DaskExecutor",
+    "heald.run.guest.ray": "RayExecutor",
     "heald.run.process": "ProcessExecutor",
     "heald.run.thread": "ThreadExecutor",
 }

@@ -11,7 +11,7 @@ def main() -> None:
     from heald.cli.launch import routed
 
     over_inputs, words = routed(sys.argv[1:])
-    if over_inputs or words[:2] == ["run", "script"]:
+    if over_inputs or (words[:2] == ["run", "script"] and "--detach" not in words):
         from heald.run.boot import boot_early
 
         boot_early()

@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
+from tests import guest
 
 import heald
 from heald.testing.executor import ExecutorContract, Gate
@@ -71,6 +72,8 @@ class TestProcessPoolExecutor(ExecutorContract):
 
 class Ours(ExecutorContract):
     """What executors of heald do beyond the standard library."""
+
+    address = ""  # of a cluster that runs already
 
     @pytest.fixture
     def executor(self) -> Iterator[concurrent.futures.Executor]:
@@ -257,3 +260,30 @@ class TestClusterExecutor(Ours):
 
     def make(self) -> heald.ClusterExecutor:
         return heald.ClusterExecutor("local", workers=2, grace="100ms")
+
+
+class TestDaskExecutor(Ours):
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def cluster(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+        with guest.dask(tmp_path_factory.mktemp("dask")) as cluster:
+            cls.address = cluster.address
+            yield
+
+    def make(self) -> heald.DaskExecutor:
+        return heald.DaskExecutor(self.address, workers=2, grace="100ms")
+
+
+class TestRayExecutor(Ours):
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def cluster(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+        pytest.importorskip("ray")
+        with guest.ray(tmp_path_factory.mktemp("ray")) as cluster, pytest.MonkeyPatch.context() as patch:
+            for name, value in cluster.variables.items():
+                patch.setenv(name, value)
+            cls.address = cluster.address
+            yield
+
+    def make(self) -> heald.RayExecutor:
+        return heald.RayExecutor(self.address, workers=2, grace="100ms")

@@ -37,7 +37,7 @@ class Meddler:
     def __init__(self, session: heald.Session, chance: random.Random) -> None:
         assert session._engine is not None
         self.engine = session._engine
-        self.dispatch = self.engine._pools["process"].dispatch
+        self.dispatch = self.engine.pools["process"].dispatch
         self.chance = chance
         self.taken = 0
         self.stop = threading.Event()
@@ -48,7 +48,7 @@ class Meddler:
             self.engine.ask(self.meddle)
 
     def meddle(self) -> None:
-        for lane in list(self.dispatch.lanes):
+        for lane in list(self.dispatch.lanes.values()):
             before = len(lane.fifo)
             if before and self.chance.random() < 0.5:
                 self.dispatch.take_back(lane, keep=self.chance.choice([0, 0, 1, 2, 5]))

@@ -62,7 +62,8 @@ def test_a_task_that_kills_workers_fails_with_that_reason(death: str, session: h
     before = [session.submit(triple, x) for x in range(20)]
     doomed = session.submit(die, DEATHS[death], str(tries))
     after = [session.submit(triple, x) for x in range(20)]
-    with pytest.raises(heald.WorkerLost, match=r"die#21: its worker (was killed by SIG|exited with status)") as caught:
+    reason = r"die#21, attempt \d+: its worker (was killed by SIG|exited with status)"
+    with pytest.raises(heald.WorkerLost, match=reason) as caught:
         doomed.result(30)
     assert caught.value.task == doomed.task
     assert tries.read_text() == "xxx", "the attempt, and two more"

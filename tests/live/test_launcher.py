@@ -48,7 +48,7 @@ if here.name == hosts[0]:
             (hosts, (2, 1, 1), []),
             (hosts[:1], (2,), []),
         ]):
-            words = [*launcher.mpi_prefix(places, ranks, ["MINE"]), *bound(launcher, cores, [["7"]] * len(cores))]
+            words = [*launcher.mpi_prefix(places, ranks), *bound(launcher, cores, [["7"]] * len(cores))]
             subprocess.run([*words, python, program, f"{folder}/{number}.json"], check=True, timeout=60)
     finally:
         done.touch()

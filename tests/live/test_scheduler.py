@@ -103,7 +103,7 @@ class TestSlurm(SchedulerContract):
     def test_an_outage_says_nothing_about_jobs(self, slurm: SlurmTestbed, scheduler: Scheduler, jobs: Recorder) -> None:
         id = jobs.submit(self.job(command=("sleep", "100")))
         self.until(scheduler, [id], lambda status: status.state is JobState.running)
-        slurm.await_saved()
+        slurm.await_saved(id)
         slurm.stop_controller()
         try:
             with pytest.raises(SchedulerUnreachable):

@@ -16,11 +16,13 @@ PACKAGES = {
     "hosts": ("iproute2", "iputils-ping", "nftables", "openssh-client", "openssh-server", "procps", "util-linux"),
     "slurm": ("libpmix2", "munge", "slurm-client", "slurmctld", "slurmd"),
     "gridengine": ("gridengine-client", "gridengine-exec", "gridengine-master"),
+    "containers": ("bubblewrap", "charliecloud"),
 }
 PROGRAMS = {
     "hosts": ("ip", "tc", "nft", "nsenter", "setpriv", "setsid", "unshare", "pgrep", "ping", "ssh-keygen", "sshd"),
     "slurm": ("munged", "mungekey", "slurmctld", "slurmd", "sbatch"),
     "gridengine": ("sge_qmaster", "sge_execd", "qconf"),
+    "containers": ("bwrap", "ch-run"),
 }
 
 

@@ -132,9 +132,10 @@ class Slurm:
         log = self._folder("slurmctld.log")
         wait_for(lambda: wanted <= self._idle(), "idle nodes", log, patience=patience)
 
-    def await_saved(self) -> None:
-        """Wait until what slurmctld knows now is on disk, which takes up to 5 s: an outage undoes what is not."""
+    def await_saved(self, job: str) -> None:
+        """Wait until what slurmctld knows of a job is on disk, which takes up to 5 s: an outage undoes what is not."""
         now, saved = time.time(), self._folder("state", "job_state")
+        self.command("scontrol", "update", f"JobId={job}", "Comment=saved")  # it saves only what has changed
         wait_for(lambda: saved.exists() and saved.stat().st_mtime > now, "the saved state of slurmctld")
 
     def stop_controller(self) -> None:

@@ -50,6 +50,7 @@ NOT_AT_IMPORT = {"asyncio", "cloudpickle", "msgspec", "rich", "typer"}
 
 # Broad excepts that do not raise again: around user code, around a plug-in, at a loop's top. How many, and which.
 BROAD: dict[str, tuple[int, str]] = {
+    "cli/script.py": (1, "the user's script: what it raises is told as Python would"),
     "compat/parsl/error.py": (1, "wrap_error: whatever the user's function raises is its value"),
     "compat/parsl/kernel.py": (6, "users' resolvers, executors, memoizers and retry handlers; its thread's loop"),
     "compat/parsl/memo.py": (1, "unpickling a checkpoint runs users' classes; raised again as BadCheckpoint"),
@@ -64,7 +65,10 @@ BROAD: dict[str, tuple[int, str]] = {
     "run/future.py": (3, "the user's callback; unpickling the value"),
     "run/hook.py": (1, "the user's retry hook"),
     "run/memoiser.py": (3, "pickling users' values, twice; the top of the memo's loop"),
+    "run/guest/lodging.py": (1, "the client library of somebody else's cluster, at the top of its thread"),
+    "run/guest/ray.py": (1, "Ray's client, at the top of its process: the head is told"),
     "run/process.py": (1, "pickling the user's initializer"),
+    "run/rank.py": (1, "the user's function"),
     "run/recorder.py": (1, "pickling the value of a task that ran in this process"),
     "run/thread.py": (1, "the user's function"),
     "run/outcome.py": (2, "pickling the user's exception"),

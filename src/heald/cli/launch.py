@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-_COMMANDS = {"ls", "show", "report", "prune", "script", "trace", "--help", "-h"}
+_COMMANDS = {"ls", "show", "report", "stop", "prune", "script", "trace", "--help", "-h"}
 # Options of scripts that take a word, and those that do not.
 _VALUES = {"--journal", "--workers", "--executor", "--retries", "--site", "--nodes", "--walltime", "--blocks"}
-_FLAGS = {"--progress", "--quiet", "--compat"}
+_FLAGS = {"--progress", "--quiet", "--compat", "--detach"}
 
 
 def routed(words: Sequence[str]) -> tuple[bool, list[str]]:
@@ -33,13 +33,13 @@ def routed(words: Sequence[str]) -> tuple[bool, list[str]]:
     if "--trace" in asked and not over_inputs:
         asked.remove("--trace")
         return False, ["run", "trace", *asked]
-    if not over_inputs and _names_script(asked):
+    if not over_inputs and ("--compat" in asked or _names_script(asked)):
         return False, ["run", "script", *asked]
     return True, asked
 
 
 def _names_script(asked: Sequence[str]) -> bool:
-    """The first word that is no option of scripts is a Python file."""
+    """The first word that is no option of scripts is a Python file, or would be one if it were there."""
     place = 0
     while place < len(asked):
         word = asked[place]
@@ -48,5 +48,11 @@ def _names_script(asked: Sequence[str]) -> bool:
         elif word in _FLAGS or word.split("=", 1)[0] in _VALUES:
             place += 1
         else:
-            return word.endswith(".py") and os.path.exists(word)
+            return word.endswith(".py") and (os.path.exists(word) or not _is_program(word))
     return False
+
+
+def _is_program(word: str) -> bool:
+    import shutil
+
+    return shutil.which(word) is not None

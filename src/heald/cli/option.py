@@ -19,6 +19,9 @@ RunOption = Annotated[
         help="Folder of the run, or its name in `heald run ls`; by default the newest *.heald here, else the newest.",
     ),
 ]
+RunArgument = Annotated[
+    str | None, typer.Argument(metavar="RUN", envvar="HEALD_RUN", help="Folder of the run, or its name in `ls`.")
+]
 Tasks = Annotated[list[str] | None, typer.Argument(metavar="TASKS", help=_GRAMMAR, show_default=False)]
 TheTasks = Annotated[list[str], typer.Argument(metavar="TASKS", help=_GRAMMAR, show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")]

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from heald.cli import compat, data, run, site, task
+from heald.cli import allocation, attach, compat, data, run, site, task
 from heald.core.errors import HealdError, UsageError
 
 
@@ -46,8 +46,10 @@ app = typer.Typer(
 )
 app.add_typer(task.app, name="task")
 app.add_typer(run.app, name="run")
+app.command("attach")(attach.attach)
 app.add_typer(data.app, name="data")
 app.add_typer(site.app, name="site")
+app.add_typer(allocation.app, name="allocation")
 app.add_typer(compat.programs(), name="compat")
 
 
@@ -75,6 +77,7 @@ def main(
     \b
     To begin with:
       heald run study.py            run a script, and keep what it did in study.heald
+      heald run --detach study.py   the same without this terminal: heald attach shows what it prints
       heald run gzip ::: *.log      run a command for each file, on all cores
       heald run show                how the newest run goes: counts, failures, slowest tasks
       heald task ls state=failed    the tasks that failed, and of what

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from heald.cli.option import Json, Limit, Yes
+from heald.cli.option import Json, Limit, RunArgument, Yes
 from heald.cli.screen import confirmed, say, say_table, some, width
 from heald.cli.script import script
 from heald.cli.trace import trace
@@ -16,12 +16,12 @@ from heald.cli.trace import trace
 app = typer.Typer(
     help="Run a script, a command over inputs or a trace; look at runs.",
     no_args_is_help=True,
-    epilog="heald run SCRIPT.py [ARGS]    heald run 'COMMAND {}' ::: INPUTS    heald run --trace FILE",
+    epilog="\b\nheald run SCRIPT.py [ARGS]\nheald run 'COMMAND {}' ::: INPUTS\nheald run --trace FILE",
 )
 app.command("script", context_settings={"allow_interspersed_args": False})(script)
 app.command("trace")(trace)
 
-_COLOURS = {"running": "blue", "killed": "yellow", "damaged": "red"}
+_COLOURS = {"running": "blue", "detached": "blue", "killed": "yellow", "damaged": "red"}
 
 
 @app.command("ls")
@@ -56,7 +56,7 @@ def ls(
     today = datetime.now(UTC)
     columns = [
         Column("RUN", lambda view: view.run, flexible=True),
-        Column("STATE", lambda view: view.state, colour=lambda text: _COLOURS.get(text, "")),
+        Column("STATE", _state, colour=lambda text: _COLOURS.get(text, "")),
         Column("STARTED", lambda view: moment(view.started, today), right=True),
         Column("TASKS", lambda view: _count(view, *(view.counts or ())), right=True),
         Column("DONE", lambda view: _count(view, "done"), right=True),
@@ -68,17 +68,16 @@ def ls(
         say('There are no runs here: a session keeps one as heald.Session(journal="run.heald").')
 
 
+def _state(view: Any) -> str:
+    return "detached" if view.supervisor else str(view.state)
+
+
 def _count(view: Any, *states: str) -> str:
     return f"{sum(view.counts[state] for state in states):,}" if view.counts is not None else ""
 
 
 @app.command("show")
-def show(
-    run: Annotated[
-        str | None, typer.Argument(metavar="RUN", envvar="HEALD_RUN", help="Folder of the run, or its name in `ls`.")
-    ] = None,
-    json: Json = False,
-) -> None:
+def show(run: RunArgument = None, json: Json = False) -> None:
     """Show how a run goes or went: counts, time, cores used, failures, slowest tasks, where the logs are.
 
     \b
@@ -102,9 +101,7 @@ def show(
 
 @app.command("report")
 def report(
-    run: Annotated[
-        str | None, typer.Argument(metavar="RUN", envvar="HEALD_RUN", help="Folder of the run, or its name in `ls`.")
-    ] = None,
+    run: RunArgument = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="The page; by default report.html in the run.")
     ] = None,
@@ -119,6 +116,35 @@ def report(
 
     looked = find_run(run)
     say(str(write_report(looked.history(), looked.path, output or looked.path / "report.html")))
+
+
+@app.command("stop")
+def stop(
+    run: RunArgument = None,
+    now: Annotated[bool, typer.Option("--now", help="Cancel the running tasks too.")] = False,
+    json: Json = False,
+) -> None:
+    """End a run: running tasks are let to end, others are not begun; then its script is interrupted.
+
+    Started again, the script goes on where it was. Only on the machine where the script runs.
+
+    \b
+    heald run stop                 the newest
+    heald run stop study.heald --now
+    """
+    from heald.cli.table import document
+    from heald.flow.run import find_run
+
+    looked = find_run(run)
+    running = looked.stop(now=now)
+    if json:
+        say(document(running))
+        return
+    many = f"{len(running):,} running task{'s' * (len(running) != 1)}"
+    if not running or now:
+        say(f"{looked.path} ends now" + f"; {many} cancelled" * bool(running))
+    else:
+        say(f"{looked.path} ends when {many} are over: heald attach {looked.path} waits for that, --now cancels them")
 
 
 @app.command("prune")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import runpy
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,9 @@ from heald.cli.screen import say, width
 
 
 def script(
-    file: Annotated[Path, typer.Argument(metavar="SCRIPT", help="The Python file to run.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="SCRIPT", exists=True, dir_okay=False, help="The Python file to run.")
+    ],
     arguments: Annotated[list[str] | None, typer.Argument(metavar="ARGS", help="What it finds in sys.argv.")] = None,
     journal: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Keeps the run; by default the script's name with .heald.")
@@ -33,24 +36,33 @@ def script(
         bool | None, typer.Option("--progress/--quiet", help="Show a progress bar, or nothing.")
     ] = None,
     compat: Annotated[bool, typer.Option("--compat", help="Serve `import parsl` with heald.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Let it run without this terminal, and come back; see heald attach.")
+    ] = False,
 ) -> None:
     """Run a Python script with a session around it; its tasks are kept in a journal.
 
-    Killed and run again, it goes on where it was. Ctrl-C once lets running tasks end; twice stops them.
+    Killed and run again, it goes on where it was. Ctrl-C once lets running tasks end; twice stops them. With --detach
+    it outlives this terminal, and is started again when something kills it; what it prints is in the run's folder.
 
     \b
     heald run script study.py    the same as heald run study.py
     heald run --workers 4 --retries 2 study.py --steps 1000
     heald run --site polaris --nodes 4 --walltime 1h study.py
+    heald run --detach study.py    then heald attach study.heald, heald run stop study.heald
     """
     from heald.flow.current import standard
     from heald.flow.session import Session
 
+    folder = journal or file.with_suffix(".heald")
+    if detach:
+        from heald.cli.detach import detached
+
+        raise typer.Exit(detached(folder))
     if compat:
         serve("parsl")
     chosen = _at_site(site, nodes, walltime, blocks, workers) if site else _here(executor, workers)
     standard[:] = [chosen]
-    folder = journal or file.with_suffix(".heald")
     session = Session([chosen], journal=folder, retries=retries, progress=progress)
     status = _within(session, file, arguments or [])
     if progress is not False:
@@ -91,10 +103,23 @@ def _within(session: Any, file: Path, arguments: list[str]) -> int:
             session.close()
         except KeyboardInterrupt:
             session.close(cancel=True)
-    except BaseException:
+    except BaseException as raised:
         session.close(cancel=True)
-        raise
+        if not _told(raised, file):
+            raise
+        status = 1
     return status
+
+
+def _told(raised: BaseException, file: Path) -> bool:
+    """Print what the script raised as Python would, from its own line on; False when it is not the script's doing."""
+    trace = raised.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename != str(file):
+        trace = trace.tb_next
+    if trace is None and not isinstance(raised, SyntaxError):
+        return False
+    traceback.print_exception(raised.with_traceback(trace))
+    return True
 
 
 def _exit_status(file: Path, arguments: list[str]) -> int:
@@ -113,6 +138,9 @@ def _summarise(folder: str | os.PathLike[str]) -> None:
     from heald.cli.summary import lines, summary
     from heald.flow.run import Run
 
-    shown = lines(summary(Run(folder)), width())
+    found = summary(Run(folder))
+    if not any((found.counts or {}).values()):  # it failed before its first task, or has none
+        return
+    shown = lines(found, width())
     end = shown.index("") if "" in shown else len(shown)
     say("\n".join(["", *shown[:end], f"more: heald run show {folder}"]), error=True)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from heald.cli.option import Json
 from heald.cli.screen import say, say_table
 
-app = typer.Typer(help="Look at the machines that heald knows how to use, and add one.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from heald.flow.check import Check
+
+app = typer.Typer(help="Look at the machines that heald knows how to use, add one, try one.", no_args_is_help=True)
 
 
 @app.command("ls")
@@ -102,6 +105,58 @@ def detect(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text + "\n")
     say(f"{path}:\n\n{text}")
+
+
+@app.command("check")
+def check(
+    name: Annotated[str, typer.Argument(metavar="SITE", help="Its name in `heald site ls`, or a TOML file.")],
+    nodes: Annotated[int, typer.Option(min=1, metavar="N", help="Try so many nodes.")] = 1,
+    walltime: Annotated[str, typer.Option(metavar="TIME", help="Of the batch job, as 5m or 0:10:00.")] = "5m",
+    json: Json = False,
+) -> None:
+    """Try a site: ask for a few nodes, run a small task on each, and show what they found.
+
+    It says what the scheduler says while the job waits; Ctrl-C takes the job back. The exit code is 1 when no task
+    could be run, with the reason: the words of the scheduler, or what the job printed.
+
+    \b
+    heald site check polaris
+    heald site check ./mine.toml --nodes 2
+    HEALD_SITE_QUEUE=debug heald site check mycluster
+    """
+    from heald.cli.table import document
+    from heald.flow.check import check
+    from heald.site import catalog
+
+    found = check(catalog.find(name), nodes, walltime=walltime, told=lambda text: say(text, error=True))
+    if json:
+        say(document(found))
+        return
+    _show(found)
+
+
+def _show(found: Check) -> None:
+    from heald.cli.table import Column
+    from heald.core.quantity import amount, duration
+
+    columns = [
+        Column("HOST", lambda row: row.host),
+        Column("CORES", lambda row: str(row.shape.cores), right=True),
+        Column("NUMA", lambda row: str(row.shape.numa), right=True),
+        Column("GPUS", lambda row: f"{row.shape.gpus} {row.shape.gpu}" if row.shape.gpus else "", right=True),
+        Column("MEMORY", lambda row: amount(row.shape.memory), right=True),
+        Column("PYTHON", lambda row: row.python),
+        Column("HEALD", lambda row: row.heald),
+        Column("REACHES", lambda row: row.endpoint, flexible=True),
+        Column("ROUND TRIP", lambda row: duration(row.trip), right=True),
+        Column("LAUNCHER", lambda row: row.launcher),
+        Column("MPI", lambda row: row.mpi or "none"),
+    ]
+    say_table(columns, found.nodes)
+    job = f" (job {found.job})" if found.job else ""
+    say(f"\nthe first result came {duration(found.seconds)} after the request for nodes{job}")
+    for remark in found.remarks:
+        say(f"note: {remark}")
 
 
 def _shown(path: Path) -> str:

@@ -14,6 +14,7 @@ import msgspec
 from heald.cli.moment import moment
 from heald.cli.table import Column, table
 from heald.cli.view import RunView, TaskView, run_view, task_view
+from heald.core.errors import JournalError
 from heald.core.history import History
 from heald.core.quantity import amount, duration
 from heald.core.retry import DEPENDENCY
@@ -69,9 +70,12 @@ class Summary(RunView, frozen=True, kw_only=True):
 
 
 def summary(run: Run) -> Summary:
-    """How a run goes or went."""
+    """How a run goes or went. Raises JournalError when its journal says nothing, as one cut off at its head does."""
     now = time.time()
     view, history = run_view(run), run.history()
+    if not history.opened:
+        hint = "its process begins just now; or it was killed then: start its script again"
+        raise JournalError(f"the journal of {run.path} says nothing yet", hint=hint)
     opened = history.opened[-1]
     seconds, cores = _busy(history, now, over=view.state in (ENDED, KILLED))
     timed = [record for record in history.records.values() if record.usage is not None and record.usage.started]
@@ -144,11 +148,13 @@ def lines(found: Summary, width: int | None) -> list[str]:
     counts = found.counts or {}
     states = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
     again = f"; {found.processes} processes have worked on it" if found.processes > 1 else ""
+    watched = f"process {found.supervisor} starts it again when something kills it" if found.supervisor else ""
     cores = f"{found.cores:.1f} cores busy on average" if found.cores else "and ran nothing"
     facts = {
         "command": found.command,
         "in": found.directory,
         "started": f"{moment(found.started, today)} on {found.host}, process {found.pid}{again}",
+        "detached": watched,
         "lasted": f"{duration(found.seconds)}, {cores}",
         "tasks": f"{sum(counts.values()):,}: {states}" if states else "none yet",
         "logs": found.logs,

@@ -64,12 +64,15 @@ class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunView(msgspec.Struct, frozen=True, kw_only=True):
-    """One run. The counts are of tasks by state; None when it keeps no journal."""
+    """One run. The counts are of tasks by state; None when it keeps no journal. `supervisor`: the process that looks
+    after the script while it runs detached, else 0.
+    """
 
     run: str
     state: str
     host: str = ""
     pid: int = 0
+    supervisor: int = 0
     started: datetime | None = None
     ended: datetime | None = None
     command: str = ""
@@ -124,6 +127,7 @@ def attempt_view(attempt: Attempt) -> AttemptView:
 def run_view(run: Run) -> RunView:
     """A run, with its tasks counted."""
     state, owner = run.state, run.owner
+    supervisor = run.detached.supervisor if run.supervised else None
     history = run.history() if run.recorded else None
     opened = history.opened[-1] if history is not None and history.opened else None
     closed = history.closed if history is not None else None
@@ -132,6 +136,7 @@ def run_view(run: Run) -> RunView:
         state=state,
         host=opened.host if opened else owner.host if owner else "",
         pid=opened.pid if opened else owner.pid if owner else 0,
+        supervisor=supervisor.pid if supervisor else 0,
         started=_time(opened.time) if opened else datetime.fromisoformat(owner.since) if owner else None,
         ended=_time(closed.time) if closed is not None and state != RUNNING else None,
         command=shlex.join(opened.command) if opened else "",
@@ -155,8 +160,11 @@ def needs(resources: Resources) -> str:
     parts.append(f"{resources.cpus} core{'s' * (resources.cpus > 1)}{' each' * (resources.ranks > 1)}")
     if resources.gpus:
         parts.append(f"{resources.gpus:g} GPU{' each' * (resources.ranks > 1)}")
-    if resources.nodes > 1:
-        parts.append(f"on {resources.nodes} nodes")
+    if resources.nodes > 1 or resources.hosts:
+        where = f"on {resources.nodes} node{'s' * (resources.nodes > 1)}"
+        parts.append(where + (f" of {', '.join(resources.hosts)}" if resources.hosts else ""))
+    if resources.tasks_per_node:
+        parts.append(f"{resources.tasks_per_node} such tasks on a node")
     if resources.memory:
         parts.append(f"{amount(resources.memory)} of memory")
     if resources.walltime:

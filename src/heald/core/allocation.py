@@ -53,3 +53,25 @@ class Allocation(msgspec.Struct, frozen=True, kw_only=True):
     requested: datetime | None = None
     started: datetime | None = None
     ends: datetime | None = None
+
+
+class AllocationStatus(Allocation, frozen=True, kw_only=True):
+    """An allocation as it is now, for people. `executor`: the label of the one that holds it. `agents` of it are
+    connected; `cores` are theirs, of which `busy` are in use. `draining`: it gets no more work, and is given back when
+    what runs there has ended.
+
+    >>> hour, noon = timedelta(hours=1), datetime.fromisoformat("2026-05-04T12:00Z")
+    >>> status = AllocationStatus(id="a1", site="polaris", nodes=1, walltime=hour, executor="cluster", ends=noon + hour)
+    >>> status.left(noon).total_seconds()
+    3600.0
+    """
+
+    executor: str
+    agents: int = 0
+    cores: int = 0
+    busy: int = 0
+    draining: bool = False
+
+    def left(self, now: datetime) -> timedelta | None:
+        """How long its nodes stay; None when that is not known."""
+        return None if self.ends is None else max(timedelta(0), self.ends - now)

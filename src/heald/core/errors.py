@@ -9,6 +9,7 @@
     │   ├── JournalLocked
     │   └── JournalCorrupt
     ├── StagingError (OSError)      a file could not be brought, checked or delivered
+    ├── Requeue                     raised by a task that was told of its end, to be run again
     ├── SiteError                   a machine or its scheduler did not do what was asked
     │   ├── SubmitFailed            the scheduler refused a job
     │   └── SchedulerUnreachable    nobody answers there; ask again later
@@ -102,6 +103,15 @@ class StagingError(HealdError, OSError):
     """A file could not be brought in, checked or delivered."""
 
     code = "staging"
+
+
+class Requeue(HealdError):
+    """Raised by a task that was told that its time ends: run it again, at no charge. See `notice` of a task."""
+
+    code = "requeue"
+
+    def __init__(self, message: str = "its time ends, and it asks to be run again", *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
 
 
 class SiteError(HealdError):

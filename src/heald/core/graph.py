@@ -27,7 +27,7 @@ from heald.core.event import (
     TaskEvent,
 )
 from heald.core.resources import Resources
-from heald.core.retry import CANCELLED, DEPENDENCY, USER, WORKER_LOST, decide
+from heald.core.retry import CANCELLED, DEPENDENCY, REQUEUED, USER, WORKER_LOST, decide
 from heald.core.state import TRANSITIONS, State
 from heald.core.task import Payload, Task, Work
 
@@ -221,7 +221,7 @@ class Graph:
         tries = node.tries or Tries(node.work.resources)
         if failure.kind == WORKER_LOST:
             tries.lost += 1
-        else:
+        elif failure.kind != REQUEUED:
             tries.charged += 1
         verdict = (
             None if failure.final else decide(node.work.retry, failure.kind, tries.charged, tries.lost, tries.needs)

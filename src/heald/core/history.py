@@ -83,6 +83,7 @@ class History:
         self.former: dict[int, Any] = {}  # ends that count no more: of tasks that were retried or removed since
         self.remnants: set[int] = set()  # tasks that were removed, and of which the journal still tells
         self._graph = Graph()
+        self._taken_up: set[int] = set()  # by a later process, which may find their last attempt still running
         self._places: dict[str, str] = {}  # each name of a place once, rather than for each of its tasks
         self._shown = 0  # events after which the graph was shown everything
 
@@ -130,7 +131,7 @@ class History:
                         record.placed, record.started = event.time, 0.0
                         record.executor = known(event.executor, event.executor)
                         record.worker = known(event.worker, event.worker)
-                    continue
+                        continue
             elif type(event) is Finished:
                 record = records.get(event.task)
                 if record is not None and event.attempt == record.attempt and event.task not in nodes:
@@ -186,6 +187,7 @@ class History:
             return
         else:  # taken up again by a later process
             record.state, record.outcome, record.settled = State.waiting, None, 0.0
+            self._taken_up.add(task.id)
         if not task.inputs:
             record.state = State.ready
             return
@@ -195,7 +197,10 @@ class History:
 
     def _placed(self, event: Placed) -> None:
         node = self._node(event.task)
+        if node is not None and event.attempt == node.attempt and event.task in self._taken_up:
+            node.attempt -= 1  # it is the attempt that an earlier process began, on a node that outlived that
         if node is not None and event.attempt > node.attempt:
+            self._taken_up.discard(event.task)
             self._graph.apply(event)
             if node.attempt == event.attempt:
                 record: Record = node.handle

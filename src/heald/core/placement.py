@@ -8,15 +8,15 @@ released, nodes added or removed) and `following` each time an attempt ends.
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from heapq import heapify, heappop, heapreplace
-from itertools import count
+from itertools import count, islice
 
 import msgspec
 
 from heald.core.errors import UsageError
+from heald.core.inventory import Inventory
 from heald.core.ready import Line
 from heald.core.reservation import Reservation, reserve
 from heald.core.resources import Resources
@@ -24,8 +24,10 @@ from heald.core.room import WHOLE, Node, Room, Shape, Share, shapes, spread
 
 __all__ = ["Lease", "Node", "Placement", "Share"]
 
+_GROUPS = 16  # groups of nodes in which a promise is sought
 
-class Lease(msgspec.Struct, frozen=True, array_like=True):
+
+class Lease(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What one attempt holds: a share of each of its nodes, all of them or none."""
 
     id: int
@@ -34,7 +36,7 @@ class Lease(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Placement:
-    """Places ready tasks on nodes. `reservation` is the promise to the first that does not fit, if there is one.
+    """Places ready tasks on nodes. What a call costs depends on what has changed, and not on how many nodes there are.
 
     >>> placement = Placement()
     >>> placement.add_node(Node("a", cpus=(0, 1)))
@@ -48,36 +50,30 @@ class Placement:
     """
 
     def __init__(self) -> None:
-        self._rooms: dict[str, Room] = {}
-        # The rooms by how many cores are free: the fullest that fits is found without looking at full ones.
-        self._levels: list[dict[str, Room]] = [{}]
-        self._groups: dict[str, dict[str, Room]] = {}
+        self._inventory = Inventory()
+        self._rooms = self._inventory.rooms
         self._ready: dict[Resources, Line] = {}  # none of them empty
         self._ends: dict[int, float] = {}  # when each lease that is held ends by its walltime
+        self._absent: dict[str, dict[int, Share]] = {}  # by node and lease: shares of adopted leases, for when it comes
         self._ids = count(1)
-        self.reservation: Reservation | None = None
+        self._time = -math.inf  # of the last call of `place`
+        self._promise: Reservation | None = None
+        self._owed: tuple[list[Line], float] | None = None  # to the first of whom one is to be made, and since when
 
     # Nodes
 
     def add_node(self, node: Node) -> None:
         """Place on this node from now on. Raises UsageError when one of that name is there."""
-        if node.name in self._rooms:
-            raise UsageError(f"there is a node {node.name} already")
-        self._rooms[node.name] = room = Room(node)
-        self._levels.extend({} for _ in range(len(self._levels), len(node.cpus) + 1))
-        self._levels[len(node.cpus)][node.name] = room
-        self._groups.setdefault(node.group, {})[node.name] = room
-        self.reservation = None
+        self._inventory.add(node)
+        for lease, share in self._absent.pop(node.name, {}).items():
+            if lease in self._ends:
+                self._inventory.take(lease, share)
+        self._promise = self._owed = None
 
     def remove_node(self, name: str) -> None:
         """Place nothing there any more. Leases with a share of it are still to be released."""
-        room = self._rooms.pop(name)
-        del self._levels[len(room.free.cores)][name]
-        group = self._groups[room.node.group]
-        del group[name]
-        if not group:
-            del self._groups[room.node.group]
-        self.reservation = None
+        self._inventory.remove(name)
+        self._promise = self._owed = None
 
     def __contains__(self, node: str) -> bool:
         return node in self._rooms
@@ -92,9 +88,9 @@ class Placement:
         rooms, parts = self._rooms.values(), shapes(needs)
         if not rooms:
             return f"{asked}; there is no node"
-        able = [(shape, many, [room for room in rooms if room.whole.fits(shape)]) for shape, many in parts]
-        for within in self._choices(needs):
-            if spread((shape, many, filter(within, fitting)) for shape, many, fitting in able) is not None:
+        for choice in self._inventory.together(needs):
+            able = ((shape, many, [room for room in choice if room.whole.fits(shape)]) for shape, many in parts)
+            if spread(able) is not None:
                 return None
         shape = parts[0][0]
         devices = shape.devices or (-(-shape.ranks // (WHOLE // shape.units)) if shape.part else 0)
@@ -105,8 +101,8 @@ class Placement:
         ):
             if asks > most:
                 return f"needs {_amount(asks, unit)} on a node; the largest node has {_amount(most, unit, short=True)}"
-        could = len(able[-1][2]) or "none"
-        return f"{asked}; {could} of {_amount(len(rooms), 'node')} could hold its share"
+        fitting = sum(room.whole.fits(parts[-1][0]) for room in rooms) or "none"
+        return f"{asked}; {fitting} of {_amount(len(rooms), 'node')} could hold its share"
 
     # Tasks
 
@@ -129,6 +125,14 @@ class Placement:
         """How many ready tasks have exactly these needs."""
         return len(self._ready.get(needs, ()))
 
+    def waits(self, needs: Resources) -> bool:
+        """Whether a ready task has exactly these needs."""
+        return needs in self._ready
+
+    def needs(self) -> list[Resources]:
+        """The different needs of the ready tasks."""
+        return list(self._ready)
+
     def wanted(self) -> int:
         """How many cores the ready tasks ask for, in all."""
         return sum(len(line) * line.needs.cpus * line.needs.ranks for line in self._ready.values())
@@ -136,31 +140,52 @@ class Placement:
     def __len__(self) -> int:
         return sum(map(len, self._ready.values()))
 
+    def __bool__(self) -> bool:
+        return bool(self._ready)
+
     # Decisions
 
     def place(self, now: float) -> list[tuple[int, Lease]]:
         """Give every ready task that can start now its lease, those with the best claims first."""
         placed: list[tuple[int, Lease]] = []
         kept: Reservation | None = None
+        waiting: list[Line] = []  # those that do not fit; a promise is made when another could take something
+        if now < self._time:  # the clock was set back: what would have been too late may be in time
+            self._inventory.freed += 1
+        self._time, freed = now, self._inventory.freed
         heads = [(line.head, line) for line in self._ready.values()]
         heapify(heads)
         while heads:
             line = heads[0][1]
-            lease = self._grant(line, now, kept)
+            if waiting and kept is None and self._could_start(line, now):
+                kept = self._first_promise(waiting, now, changed=bool(placed))
+                waiting = waiting if kept else []
+            lease = None if line.refused == freed else self._grant(line, now, kept)
             if lease is None:
                 heappop(heads)
-                kept = kept or self._reserve(line, now, changed=bool(placed))
+                waiting.append(line)
+                if kept is None:
+                    line.refused = freed
                 continue
-            if self.reservation is not None and self.reservation.line is line:
-                self.reservation = None  # kept what it promised
+            if self._promise is not None and self._promise.line is line:
+                self._promise = None  # kept what it promised
             placed.append((line.pop(), lease))
             if line:
                 heapreplace(heads, (line.head, line))
             else:
                 heappop(heads)
                 self._close_if_empty(line)
-        self.reservation = kept
+        self._owe(waiting, now, kept, changed=bool(placed))
         return placed
+
+    @property
+    def reservation(self) -> Reservation | None:
+        """The promise to the first that does not fit, if there is one. It is made when it is first looked at."""
+        if self._owed is not None:
+            lines, now = self._owed
+            self._owed = None
+            self._promise = self._first_promise(filter(None, lines), now, changed=False)
+        return self._promise
 
     def fits(self, needs: Resources, now: float) -> bool:
         """Whether one more attempt of these needs could start now."""
@@ -174,16 +199,16 @@ class Placement:
         line = self._ready.get(lease.needs)
         if line is None:
             return None
-        walltime, end = lease.needs.walltime, math.inf
-        if walltime:
-            end = now + walltime
+        span, end = lease.needs.span, math.inf
+        if lease.needs.walltime:
+            end = now + span
         for share in lease.shares:
             room = self._rooms.get(share.node)
-            if room is None or lease.id not in room.shares or now + walltime > room.node.until:
+            if room is None or lease.id not in room.shares or now + span > room.node.until:
                 return None
         if len(self._ready) > 1 and self._contested(lease, line, now):
             return None
-        promise = self.reservation
+        promise = self.reservation if len(self._ready) > 1 else self._promise
         if promise is not None:
             if promise.line is line:
                 promise.stale = True
@@ -199,14 +224,9 @@ class Placement:
         if self._ends.pop(lease.id, None) is None:
             raise UsageError(f"lease {lease.id} is not held")
         for share in lease.shares:
-            room = self._rooms.get(share.node)
-            # A node may have come back under its name: this lease has nothing of the new one.
-            if room is not None and room.shares.pop(lease.id, None) is not None:
-                before = len(room.free.cores)
-                room.free.give(share)
-                self._moved(room, before)
-        if self.reservation is not None:
-            self.reservation.ended(lease.id)
+            self._inventory.give(lease.id, share)  # a node may have come back under its name: then it has nothing of it
+        if self._promise is not None:
+            self._promise.ended(lease.id)
 
     def explain(self, needs: Resources, now: float) -> str:
         """Why a ready task of these needs is not placed now, for users to read."""
@@ -214,10 +234,10 @@ class Placement:
         if reason is not None:
             return reason
         rooms, shape = self._rooms.values(), shapes(needs)[-1][0]
-        timely = [room for room in rooms if now + needs.walltime <= room.node.until]
+        timely = [room for room in rooms if now + needs.span <= room.node.until]
         if len(timely) < needs.nodes:
             enough = f"{len(timely)} of {_amount(len(rooms), 'node')} will be there for that long"
-            return f"runs for up to {needs.walltime:g} s on {_amount(needs.nodes, 'node')}; {enough}"
+            return f"runs for up to {needs.span:g} s on {_amount(needs.nodes, 'node')}; {enough}"
         able = sum(room.free.fits(shape) for room in timely)
         free = sum(len(room.free.cores) for room in rooms)
         total = sum(len(room.node.cpus) for room in rooms)
@@ -237,22 +257,17 @@ class Placement:
     def adopt(self, shares: tuple[Share, ...], needs: Resources, now: float) -> Lease:
         """A lease of what an attempt holds already, which another placement gave it; it may run for its whole walltime.
 
-        Shares of nodes that are not here yet are to be given to `hold` when they are.
+        Shares of nodes that are not here yet are taken when they come.
         """
         lease = Lease(next(self._ids), shares, needs)
         self._ends[lease.id] = now + needs.walltime if needs.walltime else math.inf
         for share in shares:
-            self.hold(lease, share)
+            room = self._rooms.get(share.node)
+            if room is None:
+                self._absent.setdefault(share.node, {})[lease.id] = share
+            elif room.free.has(share):
+                self._inventory.take(lease.id, share)
         return lease
-
-    def hold(self, lease: Lease, share: Share) -> None:
-        """Take a share of an adopted lease, if its node is here and has it free."""
-        room = self._rooms.get(share.node)
-        if room is not None and lease.id not in room.shares and room.free.has(share):
-            before = len(room.free.cores)
-            room.free.take(share)
-            room.shares[lease.id] = share
-            self._moved(room, before)
 
     # How
 
@@ -264,11 +279,8 @@ class Placement:
         end = now + needs.walltime if needs.walltime else math.inf
         number = next(self._ids)
         shares = tuple(room.free.choose(room.name, shape) for room, shape in rooms)
-        for (room, _), share in zip(rooms, shares, strict=True):
-            before = len(room.free.cores)
-            room.free.take(share)
-            room.shares[number] = share
-            self._moved(room, before)
+        for share in shares:
+            self._inventory.take(number, share)
         self._ends[number] = end
         if kept is not None:
             kept.admit(number, shares, end)
@@ -277,43 +289,42 @@ class Placement:
     def _rooms_for(
         self, parts: Iterable[tuple[Shape, int]], needs: Resources, now: float, kept: Reservation | None
     ) -> list[tuple[Room, Shape]] | None:
-        until = now + needs.walltime
+        until = now + needs.span
         end = until if needs.walltime else math.inf
-        if needs.nodes == 1:
-            return spread((shape, many, self._fitting(shape, until, end, kept)) for shape, many in parts)
-        for within in self._choices(needs):
-            fitting = ((shape, many, filter(within, self._fitting(shape, until, end, kept))) for shape, many in parts)
+        inventory = self._inventory
+        for choice in [None] if needs.nodes == 1 else inventory.together(needs):
+            fitting = (
+                (shape, many, _sparing(inventory.fitting(shape, until, choice), shape, end, kept))
+                for shape, many in parts
+            )
             if (found := spread(fitting)) is not None:
                 return found
         return None
 
-    def _choices(self, needs: Resources) -> Iterator[Callable[[Room], bool]]:
-        """Which rooms may serve together: any, or for several nodes those of one group."""
-        if needs.nodes == 1 or len(self._groups) < 2:
-            yield _any
-        else:
-            yield from (functools.partial(_in, group) for group in self._groups)
+    def _could_start(self, line: Line, now: float) -> bool:
+        return line.refused != self._inventory.freed and self._rooms_for(line.shapes, line.needs, now, None) is not None
 
-    def _fitting(self, shape: Shape, until: float, end: float, kept: Reservation | None) -> Iterator[Room]:
-        """Rooms where a shape fits now, the fullest first, so that whole nodes stay free for those that need them."""
-        for cores in range(shape.cpus, len(self._levels)):
-            for room in self._levels[cores].values():
-                if until > room.node.until or not room.free.fits(shape):
-                    continue
-                if kept is None or kept.spares(room, shape, end):
-                    yield room
+    def _owe(self, waiting: list[Line], now: float, kept: Reservation | None, *, changed: bool) -> None:
+        """Keep the promise that was made, or make one when somebody needs to know it."""
+        old = self._promise
+        self._owed = (waiting, now) if waiting and kept is None else None
+        if self._owed is None or old is None or old.line not in waiting:
+            self._promise = kept
+        elif changed:
+            old.stale = True
 
-    def _moved(self, room: Room, before: int) -> None:
-        del self._levels[before][room.name]
-        self._levels[len(room.free.cores)][room.name] = room
+    def _first_promise(self, lines: Iterable[Line], now: float, *, changed: bool) -> Reservation | None:
+        promises = (self._reserve(line, now, changed=changed) for line in lines)
+        return next(filter(None, promises), None)
 
     def _reserve(self, line: Line, now: float, *, changed: bool) -> Reservation | None:
         """The promise to a line that does not fit. It stays with its nodes, or the promised task could starve."""
-        old = self.reservation
+        old = self._promise
         if old is None or old.line is not line or not old.stands(now):
-            rooms = self._rooms.values()
-            choices = [list(filter(within, rooms)) for within in self._choices(line.needs)]
-            promises = [reserve(line, choice, self._ends, now) for choice in choices]
+            shape, many, until = line.shapes[0][0], line.needs.nodes, now + line.needs.span
+            choices = islice(self._inventory.together(line.needs), _GROUPS)
+            likely = (self._inventory.soon(shape, many, until, choice) for choice in choices)
+            promises = [reserve(line, rooms, self._ends, now) for rooms in likely]
             return min(filter(None, promises), key=lambda promise: promise.start, default=None)
         return Reservation(line, old.claims, self._ends, now) if changed or old.stale else old
 
@@ -323,7 +334,7 @@ class Placement:
         for other in self._ready.values():
             if other is line or other.head > claim:
                 continue
-            shape, until = other.shapes[-1][0], now + other.needs.walltime
+            shape, until = other.shapes[-1][0], now + other.needs.span
             for share in lease.shares:
                 room = self._rooms[share.node]
                 if until <= room.node.until and room.fits_after(lease.id, shape):
@@ -334,16 +345,13 @@ class Placement:
     def _close_if_empty(self, line: Line) -> None:
         if not line:
             del self._ready[line.needs]
-            if self.reservation is not None and self.reservation.line is line:
-                self.reservation = None
+            if self._promise is not None and self._promise.line is line:
+                self._promise = None
 
 
-def _any(room: Room) -> bool:
-    return True
-
-
-def _in(group: str, room: Room) -> bool:
-    return room.node.group == group
+def _sparing(rooms: Iterable[Room], shape: Shape, end: float, kept: Reservation | None) -> Iterable[Room]:
+    """The rooms where the shape delays nothing that was promised."""
+    return rooms if kept is None else (room for room in rooms if kept.spares(room, shape, end))
 
 
 def _amount(number: float, unit: str, *, short: bool = False) -> str:
@@ -358,4 +366,6 @@ def _words(needs: Resources) -> str:
         parts.append(_amount(needs.gpus * needs.ranks, "gpu"))
     if needs.memory:
         parts.append(_amount(needs.memory, "byte"))
-    return f"{', '.join(parts)} on {_amount(needs.nodes, 'node')}"
+    where = _amount(needs.nodes, "node") + (f" of {', '.join(needs.hosts)}" if needs.hosts else "")
+    limit = f", at most {_amount(needs.tasks_per_node, 'such task')} on each" if needs.tasks_per_node else ""
+    return f"{', '.join(parts)} on {where}{limit}"

@@ -59,11 +59,12 @@ class Line:
     (True, (-9, 0, 2), 2, 3, 0)
     """
 
-    __slots__ = ("_buckets", "_keys", "needs", "shapes")
+    __slots__ = ("_buckets", "_keys", "needs", "refused", "shapes")
 
     def __init__(self, needs: Resources) -> None:
         self.needs = needs
         self.shapes = shapes(needs)
+        self.refused = -1  # for placement: when there was no room for the first
         self._buckets: dict[tuple[int, int], _Bucket] = {}  # none of them empty
         self._keys: list[tuple[int, int]] = []  # a heap of theirs
 

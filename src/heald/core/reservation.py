@@ -54,7 +54,7 @@ class Reservation:
 
     def stands(self, now: float) -> bool:
         """The task could still end in time if it started now."""
-        return all(now + self.line.needs.walltime <= room.node.until for room, _ in self.claims)
+        return all(now + self.line.needs.span <= room.node.until for room, _ in self.claims)
 
     def spares(self, room: Room, shape: Shape, end: float) -> bool:
         """A shape that fits in the room now, until `end`, delays nothing."""
@@ -107,12 +107,12 @@ def reserve(line: Line, rooms: Collection[Room], ends: Mapping[int, float], now:
     Of the rooms that allow that start, those that are full the longest: the others serve for backfilling. When
     nobody knows the start, those where least is missing.
     """
-    walltime = line.needs.walltime
+    span = line.needs.span
     ranks = {
         shape: {
             room: (_earliest(room, shape, ends, now), room.free.missing(shape))
             for room in rooms
-            if now + walltime <= room.node.until and room.whole.fits(shape)
+            if now + span <= room.node.until and room.whole.fits(shape)
         }
         for shape, _ in line.shapes
     }
@@ -121,7 +121,7 @@ def reserve(line: Line, rooms: Collection[Room], ends: Mapping[int, float], now:
         if start < math.inf:
             # A node of a gang may have to wait for the others until it is too late for it: then without that node.
             for shape, rank in ranks.items():
-                ranks[shape] = {room: of for room, of in rank.items() if start + walltime <= room.node.until}
+                ranks[shape] = {room: of for room, of in rank.items() if start + span <= room.node.until}
             claims = spread((shape, many, _last(ranks[shape], start)) for shape, many in line.shapes)
         if claims is not None:
             return Reservation(line, claims, ends, now)

@@ -7,12 +7,14 @@ Records keep seconds and bytes.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import timedelta
 
 import msgspec
 
 from heald.core.errors import UsageError
 
+_PARTS = 10**6  # attempts on a node at a time from which a limit is a mistake
 _MOST = 2**53  # seconds, bytes and counts from which a number is a mistake
 _SECONDS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = r"(\d+(?:\.\d+)?)\s*([a-z]*)\s*"  # of a duration: a number and its unit
@@ -78,6 +80,9 @@ class Resources(msgspec.Struct, frozen=True, array_like=True, gc=False):
     `nodes`: whole machines it spreads over, at least 1. `ranks`: processes in all (MPI), spread evenly over the nodes.
     `cpus`: cores for each rank. `gpus`: devices for each rank; a fraction below 1 shares one device.
     `memory`: bytes on each node, 0 when not stated. `walltime`: seconds after which it is stopped, 0 for no limit.
+    `hosts`: names of machines, on no others; empty for any. `tasks_per_node`: takes such a part of a node that no more
+    attempts that ask so are on it at a time, whatever else they need; 0 for no limit. `notice`: seconds before the end
+    of its walltime, or of its nodes, at which it is told that its time ends; 0 for never.
 
     >>> Resources(ranks=4, cpus=2).cpus_per_node
     8
@@ -89,6 +94,14 @@ class Resources(msgspec.Struct, frozen=True, array_like=True, gc=False):
     walltime: float = 0.0
     ranks: int = 1
     nodes: int = 1
+    hosts: tuple[str, ...] = ()
+    tasks_per_node: int = 0
+    notice: float = 0.0
+
+    @property
+    def span(self) -> float:
+        """Seconds for which its nodes must be there: until it ends, or else until it has been told of the end."""
+        return self.walltime or self.notice
 
     @property
     def ranks_per_node(self) -> int:
@@ -113,15 +126,21 @@ def resources(
     ranks: int | None = None,
     nodes: int = 1,
     ranks_per_node: int | None = None,
+    hosts: str | Sequence[str] = (),
+    tasks_per_node: int = 0,
+    notice: timedelta | float | str = 0,
 ) -> Resources:
     """A Resources from what users write, checked.
 
-    >>> resources(ranks=2, walltime="10m", memory="1GB")
-    Resources(cpus=1, gpus=0.0, memory=1000000000, walltime=600.0, ranks=2, nodes=1)
+    >>> needs = resources(ranks=2, walltime="10m", memory="1GB")
+    >>> needs.walltime, needs.memory
+    (600.0, 1000000000)
 
-    Raises UsageError for counts below 1, GPU amounts that are neither a fraction of one nor whole,
-    and ranks that contradict `ranks_per_node`.
+    Raises UsageError for counts below 1, GPU amounts that are neither a fraction of one nor whole, ranks that
+    contradict `ranks_per_node`, fewer hosts than nodes, and a notice that is no shorter than the walltime.
     """
+    if isinstance(tasks_per_node, bool) or not isinstance(tasks_per_node, int) or not 0 <= tasks_per_node <= _PARTS:
+        raise UsageError(f"tasks_per_node={tasks_per_node!r}: must be a whole number up to {_PARTS}, or 0 for no limit")
     for name, value in (("cpus", cpus), ("nodes", nodes), ("ranks", ranks), ("ranks_per_node", ranks_per_node)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < _MOST):
             raise UsageError(f"{name}={value!r}: must be a whole number, at least 1")
@@ -138,4 +157,19 @@ def resources(
     ranks = ranks or nodes
     if ranks < nodes:
         raise UsageError(f"ranks={ranks} on nodes={nodes}: a node would have none", hint="lower nodes or raise ranks")
-    return Resources(cpus, float(gpus), size(memory), seconds(walltime), ranks, nodes)
+    chosen = _hosts(hosts)
+    if chosen and len(chosen) < nodes:
+        raise UsageError(f"nodes={nodes} of hosts={chosen}: there are only {len(chosen)}", hint="name more, or none")
+    time, before = seconds(walltime), seconds(notice)
+    if time and before >= time:
+        raise UsageError(f"notice={notice!r}: must be less than walltime={walltime!r}")
+    return Resources(cpus, float(gpus), size(memory), time, ranks, nodes, chosen, tasks_per_node, before)
+
+
+def _hosts(given: str | Sequence[str]) -> tuple[str, ...]:
+    names = [given] if isinstance(given, str) else given
+    if not isinstance(names, list | tuple | set | frozenset) or not all(
+        isinstance(name, str) and name for name in names
+    ):
+        raise UsageError(f"hosts={given!r}: must be names of machines", hint='write hosts=["n3", "n4"]')
+    return tuple(sorted(set(names)))

@@ -28,7 +28,8 @@ RESULT = "result"  # the value cannot travel
 DEPENDENCY = "dependency"
 CANCELLED = "cancelled"
 REFUSED = "refused"  # no place could ever run it
-KINDS = (USER, WORKER_LOST, OUT_OF_MEMORY, WALLTIME, STAGING, RESULT, DEPENDENCY, CANCELLED, REFUSED)
+REQUEUED = "requeued"  # it was told that its time ends, and asks to be run again
+KINDS = (USER, WORKER_LOST, OUT_OF_MEMORY, WALLTIME, STAGING, RESULT, DEPENDENCY, CANCELLED, REFUSED, REQUEUED)
 # Trying again changes nothing for these.
 _FINAL = frozenset((RESULT, DEPENDENCY, CANCELLED, REFUSED))
 
@@ -79,6 +80,8 @@ def decide(retry: Retry, kind: str, charged: int, lost: int, needs: Resources) -
     """
     if kind in _FINAL:
         return None
+    if kind == REQUEUED:
+        return 0.0, needs
     if kind == WORKER_LOST:
         return (retry.pause(lost), needs) if lost <= retry.lost else None
     if kind not in retry.on or charged > retry.limit:

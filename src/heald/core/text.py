@@ -1,9 +1,15 @@
-"""Text from outside, such as names of files and messages of users, made fit for records.
+"""Text from outside, such as names of files and what programs print, made fit for records and for people.
 
 Python keeps the bytes of a name that are no UTF-8 as surrogates, which no record can hold.
 """
 
 from __future__ import annotations
+
+import re
+
+from heald.core.errors import UsageError
+
+_TERMINAL = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\-_])")
 
 
 def legible(text: str) -> str:
@@ -16,9 +22,29 @@ def legible(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with its control characters, which could do anything to a terminal, as question marks.
+    """The text with what nobody sees, such as control characters, as question marks; lines and tabs stay.
 
-    >>> printable("one\\ttwo\\n\\x1b[31mred")
-    'one\\ttwo\\n\\ufffd[31mred'
+    >>> printable("one\\ttwo\\n\\x00")
+    'one\\ttwo\\n\ufffd'
     """
     return "".join(sign if sign.isprintable() or sign in "\t\n" else "\ufffd" for sign in text)
+
+
+def printed(text: str) -> str:
+    """What a program printed: the same, without the signs that colour a terminal.
+
+    >>> printed(chr(27) + "[31mred" + chr(27) + "[0m")
+    'red'
+    """
+    return printable(_TERMINAL.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def recordable(what: str, text: str) -> str:
+    """The text, which records can hold; raises UsageError when it has bytes that are no UTF-8, as names of files may.
+
+    >>> recordable("name", "liquid argon")
+    'liquid argon'
+    """
+    if legible(text) != text:
+        raise UsageError(f"{what}={text!r}: has bytes that are no UTF-8", hint="give it another name")
+    return text

@@ -6,18 +6,27 @@ Findings only: `digest` makes bytes of them. Nothing here runs or imports code o
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from enum import EnumType
 from functools import cached_property, lru_cache
 from importlib.util import find_spec, resolve_name
-from opcode import hasconst, opmap
+from opcode import hasconst, hasjrel, opmap
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 _EXTENDED, _IMPORT, _STORE = opmap["EXTENDED_ARG"], opmap["IMPORT_NAME"], opmap["STORE_NAME"]
 _CACHE = opmap.get("CACHE", 0)
+_EMPTY = {_CACHE, _EXTENDED, opmap["NOP"]}
+# By the number of a step that is two in one: these two. By the number of one that jumps: forwards or backwards.
+_JOINED = {
+    opmap[one]: (opmap[found[1]], opmap[found[2]])
+    for one in opmap
+    if (found := re.fullmatch(r"((?:LOAD|STORE)_FAST(?:_BORROW)?)_((?:LOAD|STORE)_FAST(?:_BORROW)?)", one))
+}
+_JUMPS = {opmap[one]: -1 if "BACKWARD" in one else 1 for one in opmap if opmap[one] in hasjrel}
 _CONSTANT = frozenset(hasconst)
 _LOADS = _CONSTANT | {opmap[name] for name in ("LOAD_SMALL_INT",) if name in opmap}
 _GLOBAL = opmap["LOAD_GLOBAL"]  # its lowest bit is no part of the name's number
@@ -63,7 +72,8 @@ def read(code: CodeType) -> Body:
     steps: list[int] = []
     constants: list[Any] = []
     reads, names, imports = set(), {*code.co_names}, set()
-    for step, argument in _steps(code.co_code):
+    operations, guarded = _steps(code)
+    for step, argument in operations:
         if step in _CONSTANT:
             # By content, not by its place in the table: a docstring takes a place there and is never loaded.
             constants.append(code.co_consts[argument])
@@ -88,19 +98,53 @@ def read(code: CodeType) -> Body:
             names |= inner.names
             imports |= inner.imports
     parameters = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags & _FLAGS
-    tables = code.co_name, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars, code.co_exceptiontable
+    tables = code.co_name, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars, guarded
     says = (tuple(steps), tuple(constants), parameters, tables)
     return Body(says, frozenset(reads), frozenset(names), frozenset(imports))
 
 
-def _steps(bytecode: bytes) -> Iterator[tuple[int, int]]:
-    high = 0
-    for step, low in zip(bytecode[::2], bytecode[1::2], strict=True):
-        if step == _EXTENDED:
-            high = (high | low) << 8
-        elif step != _CACHE:
-            yield step, high | low
-            high = 0
+def _steps(code: CodeType) -> tuple[list[tuple[int, int]], tuple[Any, ...]]:
+    """The steps of a code object with their arguments, and which of them which handler of exceptions guards.
+
+    The same however its lines are laid out: Python from 3.13 on joins two steps that stand on one line, and leaves
+    empty ones for some lines; so both are undone, and jumps count steps.
+    """
+    bytecode, high = code.co_code, 0
+    steps: list[tuple[int, int]] = []
+    places: dict[int, int] = {}  # by offset in bytes: which step begins there, or is the next to begin
+    jumps: list[tuple[int, int]] = []  # places, and offsets that they lead to
+    for offset in range(0, len(bytecode), 2):
+        step, argument = bytecode[offset], high | bytecode[offset + 1]
+        places[offset] = len(steps)
+        high = argument << 8 if step == _EXTENDED else 0
+        if step in _JOINED:
+            first, second = _JOINED[step]
+            steps += (first, argument >> 4), (second, argument & 15)
+        elif step not in _EMPTY:
+            if step in _JUMPS:
+                jumps.append((len(steps), _after(bytecode, offset) + 2 * argument * _JUMPS[step]))
+            steps.append((step, argument))
+    places[len(bytecode)] = len(steps)
+    for place, offset in jumps:
+        steps[place] = steps[place][0], places[offset] - place
+    return steps, _guarded(code, places)
+
+
+def _after(bytecode: bytes, offset: int) -> int:
+    """Where the next step begins, behind the room that the interpreter keeps for itself."""
+    offset += 2
+    while offset < len(bytecode) and bytecode[offset] == _CACHE:
+        offset += 2
+    return offset
+
+
+def _guarded(code: CodeType, places: dict[int, int]) -> tuple[Any, ...]:
+    if not code.co_exceptiontable:
+        return ()
+    import dis
+
+    entries = dis._parse_exception_table(code)  # type: ignore[attr-defined]
+    return tuple((places[one.start], places[one.end], places[one.target], one.depth, one.lasti) for one in entries)
 
 
 def reach(function: FunctionType) -> Iterator[tuple[str, object]]:
@@ -140,7 +184,7 @@ def sources(function: FunctionType) -> Iterator[tuple[str, bytes]]:
 
 
 def _source(module: str) -> Path | None:
-    if not module or not is_project(module):
+    if module in ("", "__main__") or not is_project(module):
         return None
     top, *inner = module.split(".")
     spec = _spec(top)
@@ -178,7 +222,9 @@ def is_project(module: str) -> bool:
     >>> is_project("__main__"), is_project("os.path"), is_project("msgspec")
     (True, False, False)
     """
-    return _is_project(module.partition(".")[0])
+    top = module.partition(".")[0]
+    # What stands in __main__ is never installed, though a program that was started it may be, as `python -m pytest` is.
+    return top == "__main__" or _is_project(top)
 
 
 @lru_cache(maxsize=4096)

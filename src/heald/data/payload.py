@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import pickle
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 from heald.core.errors import NotPicklable, UsageError
 from heald.core.ref import Ref
@@ -26,6 +26,13 @@ _DEPTH, _BREADTH = 8, 1000  # how far the search for what cannot be pickled goes
 _by_value: tuple[bytes, ...] = (b"__main__",)  # modules that are missing in a worker, or are others there
 
 Resolve = Callable[[Ref], "bytes | bytearray | memoryview"]
+
+
+class Store(Protocol):
+    """Where large buffers go: an arena, or a file."""
+
+    def share(self, buffer: memoryview, /) -> Ref:
+        """The name of a buffer that was put there."""
 
 
 class Placeholder:
@@ -82,11 +89,11 @@ def send_by_value(module: ModuleType) -> None:
     _by_value += (module.__name__.encode(),)
 
 
-def pack(value: object, arena: Arena | None, *, subject: str) -> tuple[Payload, list[Placeholder]]:
+def pack(value: object, arena: Store | None, *, subject: str) -> tuple[Payload, list[Placeholder]]:
     """The Payload of a value, and the placeholders in it in the order of their gaps.
 
-    Large buffers go into the arena when there is one and it has room. Raises NotPicklable, which says what
-    inside `subject` is to blame.
+    Large buffers go into the arena (or what stands for it) when there is one and it has room. Raises NotPicklable, which
+    says what inside `subject` is to blame.
 
     >>> payload, placeholders = pack({"x": [1, 2]}, None, subject="the settings")
     >>> unpack(payload), placeholders
@@ -113,7 +120,7 @@ def pack(value: object, arena: Arena | None, *, subject: str) -> tuple[Payload, 
 
 
 def pack_call(
-    arguments: tuple[object, ...], keywords: dict[str, object], arena: Arena | None, *, name: str
+    arguments: tuple[object, ...], keywords: dict[str, object], arena: Store | None, *, name: str
 ) -> tuple[Payload, list[Placeholder]]:
     """`pack` for the arguments of a call of `name`. NotPicklable names the argument: "argument 2 of square".
 
@@ -149,11 +156,50 @@ def unpack(
         unpack(value, arena, on_release=on_release, resolve=resolve) if isinstance(value, Payload) else value
         for value in inputs or payload.inputs
     ]
+    return load(payload.data, buffers, values)
+
+
+def load(data: bytes, buffers: Iterable[Any], values: Sequence[object]) -> Any:
+    """What was pickled, its gaps filled from `values`. Pickles of a `Sealed` call this."""
     outer, _here.values = _here.values, values
     try:
-        return pickle.loads(payload.data, buffers=buffers)
+        return pickle.loads(data, buffers=buffers)
     finally:
         _here.values = outer
+
+
+class Sealed:
+    """A value that whoever passes it on has not unpickled: where this is pickled and unpickled, the value comes out.
+
+    >>> unpack(pack([seal(Payload(pickle.dumps("weft")))], None, subject="a list")[0])
+    ['weft']
+    """
+
+    def __init__(self, data: bytes, buffers: Sequence[Any], inputs: Sequence[Sealed]) -> None:
+        self.data = data
+        self.buffers = buffers
+        self.inputs = inputs
+
+    def open(self) -> Any:
+        """The value."""
+        return load(self.data, self.buffers, [value.open() for value in self.inputs])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return load, (self.data, list(map(pickle.PickleBuffer, self.buffers)), list(self.inputs))
+
+
+def seal(
+    payload: Payload,
+    arena: Arena | None = None,
+    inputs: Sequence[Payload] = (),
+    *,
+    on_release: OnRelease | None = None,
+    resolve: Resolve | None = None,
+) -> Sealed:
+    """The value of a Payload, still pickled. Parameters are those of `unpack`."""
+    buffers = [_buffer(ref, arena, on_release, resolve) for ref in payload.buffers]
+    sealed = [seal(value, arena, on_release=on_release, resolve=resolve) for value in inputs or payload.inputs]
+    return Sealed(payload.data, buffers, sealed)
 
 
 def inband(
@@ -176,7 +222,7 @@ def _buffer(
     return resolve(ref)
 
 
-def _dump(dumps: Callable[..., bytes], value: object, arena: Arena | None) -> tuple[Payload, list[Placeholder]]:
+def _dump(dumps: Callable[..., bytes], value: object, arena: Store | None) -> tuple[Payload, list[Placeholder]]:
     gaps = _here.gaps = {}
     if arena is None:
         return Payload(dumps(value, 5)), list(gaps)

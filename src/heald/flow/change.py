@@ -20,7 +20,7 @@ from heald.core.task import Payload
 from heald.flow.driver import asked, driver_of
 from heald.flow.plan import Change, Plan
 from heald.run import amend
-from heald.run.change import Again, Cancel, Changed, Remove, Request, Retry
+from heald.run.change import Again, Cancel, Changed, Remove, Retry, TaskRequest
 from heald.store.folder import Folder
 from heald.store.owner import Owner
 
@@ -35,7 +35,7 @@ class _Verb(NamedTuple):
 
     word: str
     plan: Callable[[Plan, Record], None]
-    requests: Callable[[Plan], Iterator[Request]]
+    requests: Callable[[Plan], Iterator[TaskRequest]]
     events: Callable[[Plan], Iterable[Event]]
 
 
@@ -108,7 +108,7 @@ def _change(run: Run, tasks: int | Iterable[int], verb: _Verb, pretend: bool) ->
     return sorted(plan.changes.values(), key=lambda change: change.task)
 
 
-def _ask(run: Run, driver: Owner, plan: Plan, requests: Iterator[Request]) -> None:
+def _ask(run: Run, driver: Owner, plan: Plan, requests: Iterator[TaskRequest]) -> None:
     """Have the living run do it; its answers go into the plan."""
     answers: dict[int, Changed] = {}
     for request in requests:
@@ -120,7 +120,7 @@ def _ask(run: Run, driver: Owner, plan: Plan, requests: Iterator[Request]) -> No
             plan.changes[task] = msgspec.structs.replace(change, done=said.done, note=note)
 
 
-def _again(plan: Plan) -> Iterator[Request]:
+def _again(plan: Plan) -> Iterator[TaskRequest]:
     """The tasks to be run again, with what the run has forgotten of them, in batches."""
     batch: list[Again] = []
     size = 0

@@ -6,7 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from heald.core.errors import HealdError, JournalLocked, UsageError
-from heald.run.change import Cancel, Changed, Request, Stop, answer, encode
+from heald.run.change import Cancel, Changed, Request, Stop, TaskRequest, answer, encode
 from heald.run.control import ask
 from heald.store.owner import Owner
 
@@ -34,10 +34,15 @@ def driver_of(run: Run, command: str) -> Owner | None:
     return owner
 
 
-def asked(run: Run, driver: Owner, request: Request) -> dict[int, Changed]:
+def asked(run: Run, driver: Owner, request: TaskRequest) -> dict[int, Changed]:
     """What the run answers. Raises HealdError when it cannot be asked, or refuses."""
+    return answer(answered(run, driver, request))
+
+
+def answered(run: Run, driver: Owner, request: Request) -> bytes:
+    """What the run answers, as it comes. Raises as `asked` does."""
     try:
-        return answer(ask(driver.nonce, encode(request)))
+        return ask(driver.nonce, encode(request))
     except OSError as error:
         raise HealdError(
             f"process {driver.pid}, which drives {run.path}, cannot be asked: {error.strerror}",

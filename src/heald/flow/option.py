@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypedDict
 
@@ -13,17 +13,19 @@ from heald.core.environment import PLAIN, Environment
 from heald.core.errors import UsageError
 from heald.core.resources import SINGLE, Resources, resources, seconds
 from heald.core.retry import KINDS, ONCE, Retry
-from heald.core.text import legible
+from heald.core.text import recordable
+from heald.run.environment import OPTIONS, environment, texts
 
 
 class Options(TypedDict, total=False):
     """What `@task(...)` and `.options(...)` take. All have defaults.
 
-    `name`: how people know the task. `cpus`, `gpus`, `memory`, `walltime`, `ranks`, `nodes`, `ranks_per_node`: what
-    an attempt needs (see `Resources`). `retries`: a number of retries, or a `Retry`. `retry_if`: asked with the
-    failure and the number of the attempt whether to try again; it must be quick. `priority`: higher goes first.
-    `executor`: the label of the one to run it. `memo`: keep results, and find them again. `tags`: names and values
-    to find the task by. `directory`, `stdout`, `stderr`, `variables`: see `Environment`.
+    `name`: how people know the task. `cpus`, `gpus`, `memory`, `walltime`, `ranks`, `nodes`, `ranks_per_node`,
+    `hosts`, `tasks_per_node`, `notice`: what an attempt needs (see `Resources`). `retries`: a number of retries, or a
+    `Retry`. `retry_if`: asked with the failure and the number of the attempt whether to try again; it must be quick.
+    `priority`: higher goes first. `executor`: the label of the one to run it. `memo`: keep results, and find them again.
+    `tags`: names and values to find the task by. The others: see `Environment`. `uv` is a file that names packages
+    (requirements.txt, pyproject.toml), or a list of them.
     """
 
     name: str
@@ -34,6 +36,9 @@ class Options(TypedDict, total=False):
     ranks: int
     nodes: int
     ranks_per_node: int
+    hosts: str | Sequence[str]
+    tasks_per_node: int
+    notice: timedelta | float | str
     retries: int | Retry
     retry_if: Callable[[Any, int], Any]
     priority: int
@@ -44,6 +49,12 @@ class Options(TypedDict, total=False):
     stdout: str | os.PathLike[str]
     stderr: str | os.PathLike[str]
     variables: Mapping[str, str]
+    modules: Sequence[str]
+    setup: Sequence[str]
+    python: str | os.PathLike[str]
+    conda: str | os.PathLike[str]
+    uv: str | os.PathLike[str] | Sequence[str]
+    container: str | os.PathLike[str]
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -60,8 +71,9 @@ class Settings(msgspec.Struct, frozen=True):
     environment: Environment = PLAIN
 
 
-_NEEDS = ("cpus", "gpus", "memory", "walltime", "ranks", "nodes", "ranks_per_node")
-_AROUND = ("directory", "stdout", "stderr", "variables")
+_NEEDS = (
+    "cpus", "gpus", "memory", "walltime", "ranks", "nodes", "ranks_per_node", "hosts", "tasks_per_node", "notice",
+)  # fmt: skip
 
 
 def settings(given: Mapping[str, Any], base: Settings | None = None) -> Settings:
@@ -99,9 +111,9 @@ def settings(given: Mapping[str, Any], base: Settings | None = None) -> Settings
             raise UsageError("retry_if must be a function of the failure and the number of the attempt")
         changes["retry_if"] = given["retry_if"]
     if "tags" in given:
-        changes["tags"] = tuple(sorted(_texts("tags", given["tags"]).items()))
-    if any(name in given for name in _AROUND):
-        changes["environment"] = _environment(given, base.environment)
+        changes["tags"] = tuple(sorted(texts("tags", given["tags"]).items()))
+    if around := {name: given[name] for name in OPTIONS if name in given}:
+        changes["environment"] = environment(around, base.environment)
     return msgspec.structs.replace(base, **changes)
 
 
@@ -113,6 +125,9 @@ def _resources(given: Mapping[str, Any], base: Resources) -> Resources:
         "memory": base.memory,
         "walltime": base.walltime,
         "nodes": base.nodes,
+        "hosts": base.hosts,
+        "tasks_per_node": base.tasks_per_node,
+        "notice": base.notice,
     }
     if not {"ranks", "ranks_per_node"} & set(asked) and ("nodes" not in asked or base.ranks != base.nodes):
         asked["ranks"] = base.ranks
@@ -138,35 +153,3 @@ def _retry(given: Any) -> Retry:
 
 def _is_count(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**31
-
-
-def _environment(given: Mapping[str, Any], base: Environment) -> Environment:
-    changes: dict[str, Any] = {}
-    for name in ("directory", "stdout", "stderr"):
-        if name in given:
-            if not isinstance(given[name], str | os.PathLike):
-                raise UsageError(f"{name}={given[name]!r}: must be a path")
-            changes[name] = recordable(name, os.fspath(given[name]))
-    directory = changes.get("directory")
-    if directory and directory != "auto":
-        changes["directory"] = os.path.abspath(directory)
-    if "variables" in given:
-        changes["variables"] = _texts("variables", given["variables"])
-    return msgspec.structs.replace(base, **changes)
-
-
-def _texts(name: str, given: Any) -> dict[str, str]:
-    if not isinstance(given, Mapping):
-        raise UsageError(f"{name}={given!r}: must be a mapping of names to values", hint=f'{name}={{"name": "value"}}')
-    return {recordable(name, str(key)): recordable(name, str(value)) for key, value in given.items()}
-
-
-def recordable(what: str, text: str) -> str:
-    """The text, which records can hold; raises UsageError when it has bytes that are no UTF-8, as names of files may.
-
-    >>> recordable("name", "liquid argon")
-    'liquid argon'
-    """
-    if legible(text) != text:
-        raise UsageError(f"{what}={text!r}: has bytes that are no UTF-8", hint="give it another name")
-    return text

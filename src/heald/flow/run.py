@@ -17,6 +17,7 @@ from heald.store.journal import Follower, read
 from heald.store.owner import Owner
 
 if TYPE_CHECKING:
+    from heald.core.allocation import AllocationStatus
     from heald.flow.plan import Change
 
 RUNNING, ENDED, KILLED, UNKNOWN = "running", "ended", "killed", "unknown"
@@ -64,14 +65,14 @@ class Run:
     def state(self) -> str:
         """Whether it is "running", "ended" or "killed"; "unknown" when its process cannot be seen from this machine.
 
-        A detached run that somebody looks after is running: its process, if dead, is about to be started again.
+        A detached run whose process was killed is running: it is about to be started again.
         """
-        if self.supervised:
-            return RUNNING
         owner = self.owner
         if owner is None:
             return UNKNOWN if (self.path / "owner").exists() else ENDED
-        return {True: RUNNING, False: KILLED, None: UNKNOWN}[owner.alive]
+        if owner.alive is None:
+            return UNKNOWN
+        return RUNNING if owner.alive or self.supervised else KILLED
 
     @property
     def supervised(self) -> bool:
@@ -80,6 +81,19 @@ class Run:
             return bool(self.detached.supervised)
         except JournalLocked:
             return False
+
+    @property
+    def output(self) -> tuple[Path, Path] | None:
+        """The files of what its script prints, and of its errors; None when it was not started detached."""
+        found = self.detached
+        if not found.stdout.exists() or (found.status is not None and self._driven):
+            return None  # it runs in a terminal now, and these are from before
+        return found.stdout, found.stderr
+
+    @property
+    def _driven(self) -> bool:
+        owner = self.owner
+        return owner is not None and owner.alive is not False
 
     @property
     def touched(self) -> float:
@@ -158,6 +172,35 @@ class Run:
         from heald.flow.driver import stop
 
         return stop(self, now=now)
+
+    def allocations(self) -> list[AllocationStatus]:
+        """The nodes that its executors have and had from schedulers, how busy they are and how long they stay.
+
+        Of a run that does not go on: as its process saw them last. Raises JournalLocked when the run is driven from
+        another host, HealdError when its process does not answer within 30 s.
+        """
+        from heald.flow.allocation import allocations
+
+        return allocations(self)
+
+    def acquire(self, blocks: int = 1, executor: str = "") -> list[AllocationStatus]:
+        """Ask the scheduler for so many more blocks now, and from now on allow as many more; which these are.
+
+        `executor`: the label of the one, when several have allocations. Raises UsageError when the run does not go on,
+        HealdError when there is no such executor, or no nodes can be had, else as `allocations` does.
+        """
+        from heald.flow.allocation import acquire
+
+        return acquire(self, blocks, executor)
+
+    def release(self, allocation: str, executor: str = "") -> AllocationStatus:
+        """Give an allocation back, by id: no more work is begun there, and its nodes are free when what runs has ended.
+
+        From now on the run may have one block fewer. Raises HealdError for an id that there is not, else as `acquire`.
+        """
+        from heald.flow.allocation import release
+
+        return release(self, allocation, executor)
 
     def _check(self) -> None:
         if not self.recorded:

@@ -9,16 +9,21 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, overload
 
+import msgspec
+
+from heald.core.environment import PLAIN
 from heald.core.errors import ConfigurationError, NotPicklable, UsageError
 from heald.core.retry import Retry
 from heald.core.task import JOIN, Payload, Task
+from heald.core.text import recordable
 from heald.data.payload import pack_call
 from heald.flow.current import sessions, standard
 from heald.flow.map import FutureMap
-from heald.flow.option import recordable, settings
+from heald.flow.option import settings
 from heald.flow.task import Function, plain
 from heald.run.engine import Engine
 from heald.run.executor import Executor
@@ -266,8 +271,11 @@ class Session:
         label = function.settings.executor or self.executors[0].label
         if label not in self._live:
             return False
-        if function.kind != "function" or function.settings.resources.walltime:
-            what = "a walltime" if function.kind == "function" else f"a {function.kind}"
+        needs = function.settings.resources
+        what = f"a {function.kind}" if function.kind != "function" else "a walltime" if needs.walltime else ""
+        what = what or "software of its own" * (function.settings.environment.software != PLAIN)
+        if what or needs.ranks > 1:
+            what = what or f"ranks={needs.ranks}"
             raise UsageError(f"{function.name}: {what} needs a process, and executor {label!r} runs threads")
         return True
 
@@ -287,6 +295,13 @@ class Session:
         engine = self._engine
         if engine is not None:
             engine.post(engine.cancel_waiting)
+
+    @property
+    def logs(self) -> Path:
+        """The folder of what tasks print."""
+        if self._folder is None:
+            raise UsageError("the session was not opened yet")
+        return self._folder.logs
 
     @property
     def tally(self) -> Any:
@@ -339,7 +354,9 @@ def content_key(
             reason = Undigestible(raised.reason, raised.path[1:])  # the first step only leads to all arguments
             warnings.warn(f"{work.name} is run without its memo: {reason}", stacklevel=4)
             return b""
-    return hashlib.blake2b(work.name.encode() + b"\0" + work.code + content, digest_size=16).digest()
+    software = work.environment.software
+    around = msgspec.msgpack.encode(software) if software != PLAIN else b""
+    return hashlib.blake2b(work.name.encode() + b"\0" + work.code + content + around, digest_size=16).digest()
 
 
 def _promised(outputs: Any) -> Sequence[Any]:

@@ -6,9 +6,9 @@ A decorated function is still the function: calling it runs it here and now. `.s
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
 import sys
+from _blake2 import blake2b  # that of hashlib loads OpenSSL too
 from collections.abc import Callable, Iterable, Sequence
 from types import FunctionType
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
@@ -109,7 +109,7 @@ class Function(Generic[P, T]):
         name = self._serial
         if travels:  # hooks stay here: what has one is not to be taken for what has another
             hook = self._serial if chosen.retry_if is not None else b""
-            name = hashlib.blake2b(pickled + hook, digest_size=16).digest()
+            name = blake2b(pickled + hook, digest_size=16).digest()
         work = Work(
             self.name,
             self.kind,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import html
-import re
 
-_TERMINAL = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\-_])")
+from heald.core.text import printable
 
 
 def text(value: object) -> str:
@@ -14,16 +13,7 @@ def text(value: object) -> str:
     >>> text('<b> & "c"')
     '&lt;b&gt; &amp; &quot;c&quot;'
     """
-    return html.escape("".join(sign if sign.isprintable() or sign in "\n\t" else "�" for sign in str(value)))
-
-
-def printed(value: str) -> str:
-    """What a program printed: the same, without the signs that colour a terminal.
-
-    >>> printed(chr(27) + "[31mred" + chr(27) + "[0m")
-    'red'
-    """
-    return text(_TERMINAL.sub("", value).replace("\r\n", "\n").replace("\r", "\n"))
+    return html.escape(printable(str(value)))
 
 
 def short(value: str, room: int) -> str:

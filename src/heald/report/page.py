@@ -16,10 +16,11 @@ from heald.core.history import History
 from heald.core.quantity import duration
 from heald.core.retry import CANCELLED, DEPENDENCY
 from heald.core.state import State
+from heald.core.text import printed
 from heald.report.diagram import diagram
 from heald.report.figures import Fault, Figures, Span, figures
 from heald.report.layer import plan
-from heald.report.markup import printed, text
+from heald.report.markup import text
 from heald.report.timeline import timeline
 from heald.run import log
 
@@ -185,14 +186,14 @@ def _fault(fault: Fault, logs: Path, *, first: bool) -> str:
 def _example(fault: Fault, task: int, attempt: int, failure: Failure, logs: Path, *, first: bool) -> str:
     chain = " needs ".join(failure.chain) if len(failure.chain) > 1 else ""
     tries = f", attempt {attempt}" if attempt > 1 else ""
-    parts = [f'<p class="message">{printed(failure.message)}</p>']
+    parts = [f'<p class="message">{text(printed(failure.message))}</p>']
     parts += [f'<p class="note">{text(words)}</p>' for words in (failure.hint, chain) if words]
     streams = (("out", failure.stdout), ("err", failure.stderr))
     tails = [(f"std{stream}", _tail(logs, task, stream, named)) for stream, named in streams]
     for name, content in (("traceback", failure.traceback.strip()), *tails):
         if content:
             lines = content.splitlines()[-_LINES:]
-            parts.append(f"<h4>{name}</h4><pre>{printed(chr(10).join(lines))}</pre>")
+            parts.append(f"<h4>{name}</h4><pre>{text(printed(chr(10).join(lines)))}</pre>")
     summary = f"<summary>{text(fault.name)}#{task}{tries}</summary>"
     return f"<article><details{' open' if first else ''}>{summary}{''.join(parts)}</details></article>"
 

@@ -6,21 +6,28 @@ What the user's code raises ends here, as a Failure that says where.
 from __future__ import annotations
 
 import os
-import pickle
+import shlex
+import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from heald.core.environment import PLAIN
-from heald.core.errors import NotPicklable, OutputMissing
+import msgspec
+
+from heald.core.environment import PLAIN, Environment
+from heald.core.errors import NotPicklable, OutputMissing, Requeue
 from heald.core.event import Failure
 from heald.core.ref import Ref
-from heald.core.retry import RESULT, STAGING, USER
-from heald.core.task import COMMAND, Payload, Work
+from heald.core.retry import CANCELLED, REFUSED, REQUEUED, RESULT, STAGING, USER
+from heald.core.task import COMMAND, FUNCTION, Payload, Work
 from heald.data.arena import SCHEME, Arena
-from heald.data.payload import pack, unpack
+from heald.data.payload import Sealed, pack, seal, unpack
+from heald.run import current, singleton
+from heald.run.affinity import MPI_PREFIX, names
 from heald.run.command import Batch, CommandLine, Completed, execute, failed, mpi_prefix, not_started, words
+from heald.run.function import loaded
+from heald.run.gang import Gang
 from heald.run.outcome import failure
 from heald.run.protocol import Order
 from heald.run.surrounding import Surrounding
@@ -40,9 +47,12 @@ class Call:
     seconds and peak bytes of the command that ended last, None for a function.
     """
 
-    def __init__(self, work: Work, pickled: bytes) -> None:
+    def __init__(self, work: Work, pickled: bytes, usual: Environment = PLAIN) -> None:
         self.work = work
         self.pickled = pickled
+        self.around = work.environment.over(usual)
+        self.on_ranks = work.kind == FUNCTION and work.resources.ranks > 1
+        self.away = self.on_ranks or (work.kind == FUNCTION and self.around.software != PLAIN)  # from this process
         self.function: Callable[..., Any] | None = None
         self.waiting = False
         self.stopped = False
@@ -52,17 +62,16 @@ class Call:
         self, order: Order, arena: Arena, surrounding: Surrounding, on_release: Callable[[Ref], None]
     ) -> Payload | Failure:
         """Run one attempt to its end."""
-        function = self.function
-        if function is None:
-            try:
-                function = self.function = pickle.loads(self.pickled)
-            except Exception as raised:
-                return _because(failure(raised), "the function cannot be loaded in a worker")
         try:
-            if self.work.environment is not PLAIN:
-                surrounding.enter(self.work.environment, order.task)
+            if self.around != PLAIN:
+                surrounding.enter(self.around, order.task)
+            function = self.function
+            if function is None and not self.away:
+                function = self.function = _loaded(self.pickled)
             if _mentions_file(order):
                 value = self._call_with_files(function, order, arena, surrounding, on_release)
+            elif function is None:
+                value = self._call_away(_sealed(order, arena, surrounding, on_release), {}, order, surrounding)
             else:
                 args, kwargs = _arguments(order, arena, surrounding, on_release)
                 value = function(*args, **kwargs)
@@ -75,12 +84,12 @@ class Call:
         except OutputMissing as raised:
             return Failure(USER, raised.message, hint=raised.hint, code=raised.code)
         except BaseException as raised:
-            return _raised(raised)
+            return failure_of(raised)
         return value if isinstance(value, Failure) else packed(value, arena, self.work)
 
     def _call_with_files(
         self,
-        function: Callable[..., Any],
+        function: Callable[..., Any] | None,
         order: Order,
         arena: Arena,
         surrounding: Surrounding,
@@ -96,7 +105,10 @@ class Call:
         area = surrounding.staging(order.task)
         staging.stage_in([one for one in found if id(one) not in written], area, cache=surrounding.cache)
         staging.prepare_outputs(outputs, area)
-        if self.work.kind != COMMAND:
+        if function is None:
+            paths = {one.url: str(one) for one in found}
+            value: Any = self._call_away(_sealed(order, arena, surrounding, on_release), paths, order, surrounding)
+        elif self.work.kind != COMMAND:
             value = function(*args, **kwargs)
         else:
             with file.quoting():
@@ -107,17 +119,75 @@ class Call:
             staging.stage_out(outputs)
         return value
 
+    def _call_away(
+        self, arguments: Sealed, paths: Mapping[str, str], order: Order, surrounding: Surrounding
+    ) -> Sealed | list[Sealed] | Failure:
+        """Call the function in another process, or on ranks. `paths`: where Files are here, by URL."""
+        if not self.on_ranks:
+            return self._call_in_software(arguments, paths, order, surrounding)
+        if not self.around.foreign:
+            return self._call_on_ranks(arguments, paths, order, surrounding)
+        hint = "prepare it with setup= and modules=, or run it as a command"
+        return Failure(REFUSED, "a function on several ranks runs in heald's own Python", hint=hint, final=True)
+
+    def _call_in_software(
+        self, arguments: Sealed, paths: Mapping[str, str], order: Order, surrounding: Surrounding
+    ) -> Sealed | Failure:
+        """Call the function in the Python of its environment."""
+        self.measured = None
+        self.waiting = True
+        try:
+            interpreter = surrounding.software.interpreter(self.around)
+            refusal = interpreter.refusal(self.pickled, arguments)
+            if refusal is not None:
+                return refusal
+            surrounding.kills.new()
+            function = order.work, self.pickled
+            value = interpreter.call(function, arguments, paths, surrounding.around(), surrounding.kills)
+            self.measured = interpreter.measured
+        finally:
+            self.waiting = False
+        return value
+
+    def _call_on_ranks(
+        self, arguments: Sealed, paths: Mapping[str, str], order: Order, surrounding: Surrounding
+    ) -> list[Sealed] | Failure:
+        """Call the function on every rank; the list of their values."""
+        prefix = mpi_prefix(self.work.resources)
+        gang = Gang(Path(surrounding.run, "ranks", str(order.task), str(order.attempt)), self.work)
+        surrounding.kills.new()
+        try:
+            command, variables = gang.tell(self.pickled, arguments, paths, surrounding.initializer)
+            argv = [*shlex.split(prefix), *command]
+            try:
+                status = self._wait(argv, {**_named(order, prefix, surrounding), **_encoded(variables)})
+            except OSError as raised:
+                return not_started(argv, raised)
+            if self.stopped:
+                return Failure(CANCELLED, "stopped")
+            return gang.answers(status, surrounding.kills)
+        finally:
+            gang.disband()
+
     def _execute(
         self, line: Any, order: Order, surrounding: Surrounding, quoted: Mapping[str, str] = _NOTHING
     ) -> Completed | list[Completed] | Failure:
         """Run a command line to its end. `quoted`: names of files as the function found them, and as they are."""
         prefix = mpi_prefix(self.work.resources)
-        named = _named(order, prefix)
+        inside = shlex.join(surrounding.software.words(self.around)) if self.around.container else ""
+        before = f"{prefix} {inside}".strip()
+        named = _named(order, before, surrounding)
         surrounding.kills.new()  # what was killed before is not this one
         if isinstance(line, Batch):
             return self._execute_all(line, {**named, **_encoded(line.variables)}, order, surrounding)
         given = line if isinstance(line, CommandLine) else CommandLine(line)
-        return self._run(words(given.line, prefix, quoted), given, named, order, surrounding)
+        argv = words(given.line, before, quoted)
+        if not prefix:
+            return self._run(argv, given, named, order, surrounding)
+        ear = singleton.Ear(os.fspath(given.stderr) or "/proc/self/fd/2")
+        done = self._run(argv, given, named, order, surrounding)
+        ear.close()
+        return singleton.failure(self.work.resources.ranks, prefix) if ear.heard() and not self.stopped else done
 
     def _execute_all(
         self, batch: Batch, variables: Mapping[bytes, bytes], order: Order, surrounding: Surrounding
@@ -146,16 +216,13 @@ class Call:
         """Run one line to its end; `number` counts those of a batch."""
         if given.variables:
             variables = {**variables, **_encoded(given.variables)}
-        self.measured = None
-        self.stopped = False
         started, begun = time.time(), time.perf_counter()
-        self.waiting = True
         try:
-            status, *self.measured = execute(argv, variables, given.streams())
+            status = self._wait(argv, variables, given.streams())
         except OSError as raised:
             return not_started(argv, raised)
-        finally:
-            self.waiting = False
+        if status == -signal.SIGUSR1 and current.told():
+            surrounding.await_children()  # a shell has ended of the notice, and what it had started saves its state
         if status and (given.check or self.stopped):
             return failed(argv, status, surrounding.kills)
         seconds = time.perf_counter() - begun
@@ -164,6 +231,19 @@ class Call:
         stderr = Path(given.stderr).absolute() if given.stderr else stderr
         return Completed(status, stdout, stderr, seconds, started)
 
+    def _wait(self, argv: list[str], variables: Mapping[bytes, bytes], streams: Iterable[tuple[int, int]] = ()) -> int:
+        """Start a program, and wait for its end; its status. Raises OSError when it cannot be started."""
+        if current.told():
+            raise Requeue("its time ended before its command began")
+        self.measured = None
+        self.stopped = False
+        self.waiting = True
+        try:
+            status, *self.measured = execute(argv, variables, streams)
+        finally:
+            self.waiting = False
+        return status
+
 
 class _NotPrepared(Exception):
     """What was needed for the call is not there."""
@@ -171,6 +251,18 @@ class _NotPrepared(Exception):
     def __init__(self, text: str, reason: Exception) -> None:
         super().__init__(text)
         self.reason = reason
+
+
+def _loaded(pickled: bytes) -> Callable[..., Any]:
+    try:
+        function: Callable[..., Any] = loaded(pickled)
+    except Exception as raised:
+        raise _NotPrepared("the function cannot be loaded in a worker", raised) from raised
+    return function
+
+
+def _sealed(order: Order, arena: Arena, surrounding: Surrounding, on_release: Callable[[Ref], None]) -> Sealed:
+    return seal(order.arguments, arena, order.inputs, on_release=on_release, resolve=surrounding.kept_value)
 
 
 def _arguments(
@@ -204,10 +296,9 @@ def refs(order: Order) -> Iterator[Ref]:
         stack.extend(payload.inputs)
 
 
-def _named(order: Order, prefix: str) -> dict[bytes, bytes]:
-    """The variables by which a command knows its task."""
-    named = {"HEALD_MPI_PREFIX": prefix, "HEALD_TASK": order.task, "HEALD_ATTEMPT": order.attempt}
-    return {name.encode(): str(value).encode() for name, value in named.items()}
+def _named(order: Order, prefix: str, surrounding: Surrounding) -> dict[bytes, bytes]:
+    """The variables by which a command knows its task, and its processes are known."""
+    return _encoded({MPI_PREFIX: prefix, **names(surrounding.run, order.task, order.attempt)})
 
 
 def _encoded(variables: Mapping[str, str]) -> dict[bytes, bytes]:
@@ -218,7 +309,8 @@ def _mentions_file(order: Order) -> bool:
     return _FILE in order.arguments.data or any(_FILE in payload.data for payload in order.inputs)
 
 
-def _raised(raised: BaseException) -> Failure:
+def failure_of(raised: BaseException) -> Failure:
+    """The record of what a task raised."""
     if isinstance(raised, SystemExit):
         return Failure(
             USER,
@@ -226,7 +318,8 @@ def _raised(raised: BaseException) -> Failure:
             hint="return a value or raise an exception: a task shares its process with others",
             exit=raised.code if isinstance(raised.code, int) else 1,
         )
-    return failure(raised)
+    found = failure(raised)
+    return msgspec.structs.replace(found, kind=REQUEUED) if isinstance(raised, Requeue) else found
 
 
 def _because(found: Failure, reason: str) -> Failure:

@@ -1,4 +1,5 @@
-"""What another process of the user may ask a living run to do, to its tasks or altogether, and how the engine does it.
+"""What another process of the user may ask a living run to do, to its tasks, to its nodes or altogether, and how the
+engine does it.
 
 Whoever asks has read the journal: it brings what the engine has forgotten of tasks that are over. Requests and answers
 travel through `control`.
@@ -15,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from heald.core.allocation import AllocationStatus
 from heald.core.errors import UsageError
 from heald.core.event import Cancelled, Due, Removed, Retried
 from heald.core.graph import Node
@@ -61,7 +63,27 @@ class Stop(msgspec.Struct, frozen=True, array_like=True, tag="stop"):
     now: bool
 
 
-Request = Cancel | Retry | Remove | Stop
+class Holdings(msgspec.Struct, frozen=True, array_like=True, tag="holdings"):
+    """Tell of the allocations."""
+
+
+class Acquire(msgspec.Struct, frozen=True, array_like=True, tag="acquire"):
+    """Ask the scheduler for so many more blocks; an empty `executor` is the only one."""
+
+    blocks: int
+    executor: str
+
+
+class Release(msgspec.Struct, frozen=True, array_like=True, tag="release"):
+    """Give this allocation back; an empty `executor` is the only one."""
+
+    allocation: str
+    executor: str
+
+
+TaskRequest = Cancel | Retry | Remove | Stop
+NodeRequest = Holdings | Acquire | Release
+Request = TaskRequest | NodeRequest
 
 
 class Changed(msgspec.Struct, frozen=True, array_like=True):
@@ -73,7 +95,8 @@ class Changed(msgspec.Struct, frozen=True, array_like=True):
 
 encode = msgspec.msgpack.Encoder().encode
 request = msgspec.msgpack.Decoder(Request).decode
-answer = msgspec.msgpack.Decoder(dict[int, Changed]).decode
+answer = msgspec.msgpack.Decoder(dict[int, Changed]).decode  # to a TaskRequest
+allocations = msgspec.msgpack.Decoder(list[AllocationStatus]).decode  # to a NodeRequest
 
 
 def listen(engine: Engine, folder: Folder) -> Control | None:
@@ -88,7 +111,10 @@ def listen(engine: Engine, folder: Folder) -> Control | None:
 
 
 def serve(engine: Engine, body: bytes) -> bytes:
-    """Do what is asked: the answer has a Changed for each task that it concerns. Raises UsageError for no request."""
+    """Do what is asked: the answer has a Changed for each task, or the status of each allocation, that it concerns.
+
+    Raises UsageError for no request.
+    """
     try:
         asked = request(body)
     except msgspec.DecodeError as error:
@@ -184,9 +210,22 @@ def _interrupt() -> None:
     signal.pthread_kill(main, signal.SIGINT)
 
 
-_ACTS: dict[type, Callable[[Engine, Any], dict[int, Changed]]] = {
+def _nodes(engine: Engine, asked: NodeRequest) -> list[AllocationStatus]:
+    from heald.run.cluster import holding  # which runs without nodes do not need
+
+    if isinstance(asked, Acquire):
+        return holding.acquire(engine, asked.blocks, asked.executor)
+    if isinstance(asked, Release):
+        return holding.release(engine, asked.allocation, asked.executor)
+    return holding.allocations(engine)
+
+
+_ACTS: dict[type, Callable[[Engine, Any], dict[int, Changed] | list[AllocationStatus]]] = {
     Cancel: _cancel,
     Retry: _retry,
     Remove: _remove,
     Stop: _stop,
+    Holdings: _nodes,
+    Acquire: _nodes,
+    Release: _nodes,
 }

@@ -6,6 +6,7 @@ On the machine of the driver it works for a pool (`run.pool`), on the nodes of a
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from heald.core.environment import PLAIN, Environment
 from heald.core.event import Failure, Usage
 from heald.core.placement import Lease
 from heald.core.retry import OUT_OF_MEMORY, WORKER_LOST
@@ -25,6 +27,7 @@ from heald.run.boot import boot
 from heald.run.kernel import exit_text, kill_group
 from heald.run.lane import Lane
 from heald.run.log import tail
+from heald.run.notice import Notices
 from heald.run.protocol import Began, Born, Died, Ended, Hold, Order, Setup, Signal, Spawn
 from heald.run.usage import resident
 
@@ -74,13 +77,19 @@ class Settings(msgspec.Struct, frozen=True):
     """How a crew works.
 
     `grace`: seconds that a stopped attempt gets to end by itself. `bind`: pin workers to the cores that they hold.
-    `initializer`: a pickled function that each calls first, or nothing. `name`: unlike that of other crews of the run.
+    `initializer`: a pickled function that each calls first, or nothing. `environment`: of tasks that say nothing else.
+    `name`: unlike that of other crews of the run.
+    `ends`: when the node is taken away, by the monotonic clock; `notice`: seconds before that at which attempts that
+    have asked for nothing else are told so, 0 for never.
     """
 
     grace: float = 5.0
     bind: bool = False
     initializer: bytes = b""
+    environment: Environment = PLAIN
     name: str = ""
+    ends: float = math.inf
+    notice: float = 0.0
 
 
 class Crew:
@@ -92,6 +101,7 @@ class Crew:
         self._host = host
         self._holds: dict[Any, Hold] = {}  # what leases of one shape give
         self._dead: list[Lane] = []  # whose results somebody still needs
+        self._notices = Notices(settings.notice, settings.ends, self._warn, host.after)
         self._stillborn = 0
         self._watching = False
         self._control: socket.socket | None = None
@@ -103,7 +113,8 @@ class Crew:
         """Start the spawner, which costs tens of milliseconds that pass while the caller goes on."""
         host = self._host
         self._process, self._control = boot()
-        setup = Setup(os.getcwd(), str(host.logs), str(host.run), self.settings.initializer)
+        settings = self.settings
+        setup = Setup(os.getcwd(), str(host.logs), str(host.run), settings.initializer, settings.environment)
         with open(self._errors, "ab") as errors:
             socket.send_fds(self._control, [protocol.encode(setup)], [host.arena.fd, errors.fileno()])
         self._control.setblocking(False)
@@ -203,6 +214,7 @@ class Crew:
             elif isinstance(report, Began) and lane.fifo and lane.fifo[0].task == report.task:
                 lane.long = True
                 self._host.began(lane, lane.fifo[0], report.time)
+                self._notices.began(lane, report.time)
 
     def _ended(self, lane: Lane, report: Ended) -> None:
         self._stillborn = 0
@@ -245,6 +257,10 @@ class Crew:
         lane.verdicts[order.task, order.attempt] = verdict
         lane.stop(order, self.signal)
         self._host.after(self.settings.grace, lambda: self._kill(lane, order))
+
+    def _warn(self, lane: Lane, order: Order, why: bytes) -> None:
+        """Tell an attempt that its time ends. Its worker sees whether it is still that one, and tells its command."""
+        lane.warn(order, why, lambda worker, number: self._tell(Signal(worker, number, alone=True)))
 
     def _kill(self, lane: Lane, order: Order) -> None:
         if order in lane.fifo:

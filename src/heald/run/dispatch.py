@@ -1,7 +1,7 @@
 """Which attempt goes to which lane, how many at a time, and when some are taken back.
 
 A lane runs its orders one after another. Short attempts are sent many at a time, as many as are expected to last a
-few few milliseconds; when a lane runs dry while another sits on more than that, or the one at the head turns out to be
+few milliseconds; when a lane runs dry while another sits on more than that, or the one at the head turns out to be
 long, the unstarted ones are taken back. So a long task never holds short ones behind it for long, whatever was
 expected of it.
 """
@@ -16,6 +16,7 @@ from heald.core.event import Usage
 from heald.core.placement import Lease, Node, Placement
 from heald.core.resources import Resources
 from heald.run.protocol import Order
+from heald.run.rota import Rota
 
 _HORIZON = 0.005  # seconds of expected work that a lane of this machine is sent ahead
 _SHORT = 0.25  # attempts expected to be longer than this are sent one by one; nobody waits longer behind one
@@ -34,6 +35,7 @@ class Lane(Protocol):
     stopping: bool
     ahead: float
     deep: bool
+    asked: bool  # to give back what it has not begun, and the answer is still to come
 
     def send(self, orders: list[Order]) -> None:
         """Queue orders there."""
@@ -74,7 +76,7 @@ class Dispatch:
         self.label = label
         self.placement = Placement()
         self.spare = 0
-        self.lanes: list[Lane] = []  # that have a lease
+        self.lanes: dict[str, Lane] = {}  # that have a lease, by name
         self.idle: dict[str, list[Lane]] = {}  # by node
         self._horizon = horizon
         self._worth = horizon * _WORTH
@@ -83,8 +85,10 @@ class Dispatch:
         self._open_lane = open_lane
         self._places: dict[int, Lane] = {}  # by task
         self._means: dict[bytes, float] = {}
-        self._hungry: dict[str, Lane] = {}  # lanes that may have room for more, by name
-        self._deep: dict[str, Lane] = {}  # lanes that may have orders to be taken back, by name
+        self._homes: dict[str, str] = {}  # the node of every lane, by name
+        self._hungry: Rota[Lane] = Rota()  # lanes that may have room for more
+        self._deep: Rota[Lane] = Rota()  # lanes that may have orders to be taken back
+        self._asked: set[str] = set()  # lanes that are to give orders back, and have not answered
         self._watched: set[str] = set()  # lanes to be looked at again
         self._left = False  # a lane gave back what it held
         for node in nodes:
@@ -107,32 +111,39 @@ class Dispatch:
 
     def pump(self, now: float) -> None:
         """Send what can be sent."""
-        if len(self.placement):
+        if self.placement:
             self._place(now)
-        if self.spare > 0 and self._deep and self._rebalance(now):
+        if self.spare > len(self._asked) and self._deep and self._rebalance(now):
             self._place(now)
 
     def _place(self, now: float) -> None:
         placement = self.placement
         self._left = True
-        while self._left and len(placement):
+        while self._left and placement:
             self._left = False
             for task, lease in placement.place(now):
                 self._begin(task, lease, now)
-            for lane in list(self._hungry.values()):
-                if not len(placement):
-                    break
-                if self._room(lane, len(lane.fifo)):
-                    self._fill(lane, now, [])
-                else:
-                    self._hungry.pop(lane.name, None)
+            for needs in placement.needs():
+                self._feed(needs, now)
+
+    def _feed(self, needs: Resources, now: float) -> None:
+        """Send more to lanes that have room, as long as there is something for them."""
+        hungry = self._hungry
+        for _ in range(hungry.count(needs)):
+            lane = hungry.next(needs) if self.placement.waits(needs) else None
+            if lane is None:
+                break
+            if self._room(lane, len(lane.fifo)):
+                self._fill(lane, now, [])
 
     def _begin(self, task: int, lease: Lease, now: float) -> None:
-        idle = self.idle.get(lease.shares[0].node)
+        node = lease.shares[0].node
+        idle = self.idle.get(node)
         lane = idle.pop() if idle else self._open_lane(lease)
         lane.lease = lease
         lane.ahead = 0.0
-        self.lanes.append(lane)
+        self.lanes[lane.name] = lane
+        self._homes[lane.name] = node
         self.spare -= _cpus(lease)
         self._hold(lane, lease)
         order = self._host.order(task, lane.name, self.label)
@@ -154,9 +165,9 @@ class Dispatch:
             for order in orders:
                 self._places[order.task] = lane
             lane.send(orders)
-            self._hungry[lane.name] = lane
+            self._hungry.add(lane)
             if len(lane.fifo) > 1:
-                self._deep[lane.name] = lane
+                self._deep.add(lane)
                 if lane.name not in self._watched:
                     self._watch(lane)
             if walltime := lane.lease.needs.walltime:
@@ -178,13 +189,20 @@ class Dispatch:
         """A lane that is at work already: its orders are in its `fifo`."""
         lane.lease = lease
         lane.ahead = self._expected(lane)
-        self.lanes.append(lane)
+        self.lanes[lane.name] = lane
+        self._homes[lane.name] = lease.shares[0].node
         self.spare -= _cpus(lease)
         for order in lane.fifo:
             self._places[order.task] = lane
         if len(lane.fifo) > 1:
-            self._deep[lane.name] = lane
+            self._deep.add(lane)
             self._watch(lane)
+
+    def began(self, lane: Lane) -> None:
+        """The order at the head of a lane has turned out to be long."""
+        lane.long = True
+        if len(lane.fifo) > 1:
+            self._deep.add(lane)
 
     def ended(self, lane: Lane, order: Order, usage: Usage, now: float) -> None:
         """The order at the head of a lane is over."""
@@ -194,8 +212,9 @@ class Dispatch:
         self._means[order.work] = usage.seconds if mean is None else mean + 0.2 * (usage.seconds - mean)
         if lane.ahead == _UNKNOWN or lane.ahead != lane.ahead:
             lane.ahead = self._expected(lane)
-        self._hungry[lane.name] = lane
-        if not lane.fifo:
+        if lane.fifo:
+            self._hungry.add(lane)
+        else:
             lane.stopping = False
             self._fill(lane, now, [])
 
@@ -212,11 +231,12 @@ class Dispatch:
 
     def gone(self, lane: Lane, orders: Iterable[Order]) -> None:
         """The lane is no more, nor are the `orders` that were there."""
-        for idle in self.idle.values():
-            if lane in idle:
-                idle.remove(lane)
+        node = self._homes.pop(lane.name, "")
         if lane.lease is not None:
             self._release(lane)
+        elif lane in (idle := self.idle.get(node, [])):
+            idle.remove(lane)
+        self._asked.discard(lane.name)
         for order in orders:
             self._places.pop(order.task, None)
 
@@ -224,23 +244,30 @@ class Dispatch:
         assert lane.lease is not None
         self.placement.release(lane.lease)
         self.spare += _cpus(lane.lease)
+        self._hungry.discard(lane)
+        self._deep.discard(lane)
         lane.lease = None
-        self.lanes.remove(lane)
-        self._hungry.pop(lane.name, None)
-        self._deep.pop(lane.name, None)
+        del self.lanes[lane.name]
         self._left = True
 
     def _rebalance(self, now: float) -> bool:
-        """Take back what others could run now; whether there was any."""
+        """Take back what others could run now, from as many lanes as there are cores for it; whether any came back."""
         taken = False
-        for lane in list(self._deep.values()):
-            if len(lane.fifo) < 2:
-                del self._deep[lane.name]
-            elif lane.long or lane.ahead > self._worth:
-                assert lane.lease is not None
-                if self.placement.fits(lane.lease.needs, now):
-                    taken = self.take_back(lane, 0 if lane.long else len(lane.fifo) // 2) or taken
+        deep, asked = self._deep, self._asked
+        for needs in deep.needs():
+            if not self.placement.fits(needs, now):
+                continue
+            for _ in range(min(deep.count(needs), self.spare - len(asked))):
+                lane = deep.next(needs)
+                while lane is not None and not self._overloaded(lane):
+                    lane = deep.next(needs)
+                if lane is None:
+                    break
+                taken = self.take_back(lane, 0 if lane.long else len(lane.fifo) // 2) or taken
         return taken
+
+    def _overloaded(self, lane: Lane) -> bool:
+        return len(lane.fifo) > 1 and (lane.long or lane.ahead > self._worth)
 
     def _watch(self, lane: Lane) -> None:
         """Look at a lane where some wait, after a while.
@@ -257,7 +284,7 @@ class Dispatch:
         if len(lane.fifo) < 2:
             return
         if lane.fifo[0] is head:
-            lane.long = True
+            self.began(lane)
             self.take_back(lane)
         else:
             self._watch(lane)
@@ -267,16 +294,21 @@ class Dispatch:
         taken = lane.take_back(keep)
         if taken:
             self.gave_back(lane, taken)
+        elif lane.asked:
+            self._asked.add(lane.name)
         return bool(taken)
 
     def gave_back(self, lane: Lane, orders: list[Order]) -> None:
-        """These orders have been taken back from the lane."""
+        """These orders have been taken back from the lane; one that had been asked may also have none."""
+        self._asked.discard(lane.name)
         for order in orders:
             self._places.pop(order.task, None)
         if lane.fifo:
             lane.ahead = self._expected(lane)
-            self._hungry[lane.name] = lane
-        else:
+            self._hungry.add(lane)
+            if orders and self._overloaded(lane):
+                self._deep.add(lane)
+        elif orders:
             self.leave(lane)
         self._host.returned(orders)
 

@@ -31,7 +31,7 @@ from heald.core.event import (
 )
 from heald.core.graph import Graph, Node, Pause, Ready, Settle, Withdraw
 from heald.core.ref import Ref
-from heald.core.retry import CANCELLED, RESULT
+from heald.core.retry import CANCELLED, REQUEUED, RESULT
 from heald.core.state import State
 from heald.core.task import FOREIGN, JOIN, Payload, Task, Work
 from heald.data.arena import Arena
@@ -72,7 +72,7 @@ class Engine(Inbox):
         self.promised: dict[int, Sequence[Any]] = {}  # files that tasks will write
         self.memoiser: Any = None
         self.control: Any = None
-        self.written: list[Callable[[], None]] = []  # called when all that happened is on record
+        self.turned: list[Callable[[bool], None]] = []  # told after each turn whether all that happened is on record
         self.renewed: dict[int, Future[Any]] = {}  # tasks that were run again: that end counts from then on
         self.ids = itertools.count(1)
         self._halted = False  # no attempts are begun any more
@@ -84,17 +84,17 @@ class Engine(Inbox):
         self._now = time.time()
         self.unwritten: JournalError | None = None  # why the journal lacks what happened last
         self._closed = False
-        self._pools = dict(pools(self))
-        self._routes = Routes(self._pools)
+        self.pools = dict(pools(self))
+        self._routes = Routes(self.pools)
         self._thread = threading.Thread(target=self._main, name="heald-engine", daemon=True)
 
     def start(self) -> None:
         """Begin to serve."""
         try:
-            for pool in self._pools.values():
+            for pool in self.pools.values():
                 pool.start()
         except BaseException:
-            for pool in self._pools.values():
+            for pool in self.pools.values():
                 pool.close()
             raise
         self._thread.start()
@@ -140,7 +140,7 @@ class Engine(Inbox):
 
     def running(self) -> int:
         """How many attempts run. A look in passing."""
-        return sum(len(pool.dispatch.lanes) for pool in self._pools.values())
+        return sum(len(pool.dispatch.lanes) for pool in self.pools.values())
 
     def close(self, timeout: float = 30.0) -> None:
         """Cancel what is open, end every process, and stop."""
@@ -163,7 +163,7 @@ class Engine(Inbox):
         except BaseException as raised:
             self._die(raised)
         finally:
-            for part in (self.control, *self._pools.values(), self.memoiser):
+            for part in (self.control, *self.pools.values(), self.memoiser):
                 if part is not None:
                     part.close()
             if self.recorder is not None:
@@ -196,13 +196,12 @@ class Engine(Inbox):
                 inbox.popleft()
                 message()
         self._timers.ring()
-        for pool in self._pools.values():
+        for pool in self.pools.values():
             pool.pump(now)
         if self.recorder is not None:
             self._write()
-        if self.unwritten is None:
-            for act in self.written:
-                act()
+        for act in self.turned:
+            act(self.unwritten is None)
             if self._then is not None and not self.at_work():
                 then, self._then = self._then, None
                 then()
@@ -262,11 +261,11 @@ class Engine(Inbox):
         if self.control is not None:
             self.control.close()
         self.cancel_all("the session was closed")
-        self._close_when_quiet(time.monotonic() + max((pool.grace for pool in self._pools.values()), default=0.0))
+        self._close_when_quiet(time.monotonic() + max((pool.grace for pool in self.pools.values()), default=0.0))
 
     def _close_when_quiet(self, deadline: float) -> None:
         if time.monotonic() >= deadline or not any(
-            lane.fifo for pool in self._pools.values() for lane in pool.dispatch.lanes
+            lane.fifo for pool in self.pools.values() for lane in pool.dispatch.lanes.values()
         ):
             self._closed = True
         else:
@@ -341,7 +340,7 @@ class Engine(Inbox):
             task, attempt = action.task, action.attempt
             self.after(action.seconds, lambda: self._apply(Due(task, self._now, attempt)))
         else:
-            for pool in self._pools.values():
+            for pool in self.pools.values():
                 pool.cancel(action.task, action.attempt)
 
     def _ready(self, node: Node) -> None:
@@ -374,7 +373,7 @@ class Engine(Inbox):
 
     def limit(self, label: str, order: Order, walltime: float) -> None:
         """The attempt begins now, and may take so many seconds."""
-        pool = self._pools[label]
+        pool = self.pools[label]
         self.after(walltime, lambda: pool.expire(order, walltime))
 
     def definition(self, digest: bytes) -> tuple[Work, bytes]:
@@ -419,7 +418,7 @@ class Engine(Inbox):
 
     def ended(self, order: Order, outcome: Any, usage: Usage) -> None:
         """The attempt is over."""
-        if isinstance(outcome, Failure) and order.work in self.hooks:
+        if isinstance(outcome, Failure) and order.work in self.hooks and outcome.kind != REQUEUED:
             outcome = judged(self.hooks[order.work], outcome, order.attempt)
         if self.memoiser is not None:
             self.memoiser.measured(order.task, usage.seconds)
@@ -443,14 +442,14 @@ class Engine(Inbox):
         self._take_back()
 
     def _take_back(self) -> None:
-        for pool in self._pools.values():
-            for lane in list(pool.dispatch.lanes):
+        for pool in self.pools.values():
+            for lane in list(pool.dispatch.lanes.values()):
                 pool.dispatch.take_back(lane)
 
     def at_work(self) -> list[int]:
         """The tasks of which an attempt is under way; not the bodies of joins, which may wait for others."""
-        pools = [pool for label, pool in self._pools.items() if label != JOIN]
-        return [order.task for pool in pools for lane in pool.dispatch.lanes for order in lane.fifo]
+        pools = [pool for label, pool in self.pools.items() if label != JOIN]
+        return [order.task for pool in pools for lane in pool.dispatch.lanes.values() for order in lane.fifo]
 
     def cancel_all(self, reason: str) -> None:
         """Cancel every task that is not over."""

@@ -1,14 +1,18 @@
-"""Functions that travel by name: how a worker finds the function behind a decorated name."""
+"""Functions that travel: how a worker finds one by its name, and what one that came by value finds around it."""
 
 from __future__ import annotations
 
 import functools
 import importlib
 import itertools
+import pickle
 import sys
 from typing import Any
 
 from heald.data.payload import send_by_value
+
+# The global variables that this worker's initializer left, when it came by value.
+_left: dict[str, Any] = {}
 
 
 @functools.cache
@@ -62,3 +66,30 @@ class Imported:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return imported, (self.module, self.qualname)
+
+
+def initialise(pickled: bytes) -> None:
+    """Call a worker's initializer.
+
+    A function that came by value has global variables of its own; those of the initializer are what functions of its
+    module expect to find, as they would if the module were here.
+    """
+    call = pickle.loads(pickled)
+    call()
+    names = getattr(getattr(call, "func", call), "__globals__", {})
+    if not _is_module(names):
+        _left.update((name, value) for name, value in names.items() if name == "__name__" or not name.startswith("__"))
+
+
+def loaded(pickled: bytes) -> Any:
+    """The function in it, which sees the global variables that the initializer of its module left."""
+    function = pickle.loads(pickled)
+    names = getattr(function, "__globals__", {})
+    if _left and names.get("__name__") == _left["__name__"] and not _is_module(names):
+        names.update(_left)
+    return function
+
+
+def _is_module(names: dict[str, Any]) -> bool:
+    """Whether these are the variables of a module that is really here."""
+    return names is getattr(sys.modules.get(names.get("__name__", "")), "__dict__", names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Container
+from collections.abc import Container, Mapping
 
 _SUBREAPER, _PARENT_DEATH = 36, 1  # PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG
 
@@ -54,6 +54,20 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def carrying(variables: Mapping[str, str]) -> list[int]:
+    """The processes of this user on this machine that were started with these variables, whoever their parent is."""
+    wanted = {os.fsencode(f"{name}={value}") for name, value in variables.items()}
+    found: list[int] = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/environ", "rb") as environ:
+                if wanted.issubset(environ.read().split(b"\0")):
+                    found.append(int(name))
+        except OSError:
+            continue
+    return found
+
+
 def end_children(keep: Container[int]) -> None:
     """Kill and reap every child of this process and all below it, except those in `keep`."""
     while strays := [pid for pid in children(os.getpid()) if pid not in keep]:
@@ -64,6 +78,15 @@ def end_children(keep: Container[int]) -> None:
                 os.waitpid(pid, 0)
             except ChildProcessError:
                 pass
+
+
+def await_children(keep: Container[int]) -> None:
+    """Wait until every child of this process is over, except those in `keep`."""
+    while left := [pid for pid in children(os.getpid()) if pid not in keep]:
+        try:
+            os.waitpid(left[0], 0)
+        except ChildProcessError:
+            pass
 
 
 def kill(pid: int, number: int) -> bool:
@@ -82,6 +105,13 @@ def kill_group(pid: int, number: int) -> bool:
     except (ProcessLookupError, PermissionError):
         return False
     return True
+
+
+def signal_others(number: int) -> None:
+    """Send a signal to all other processes of this one's group. To be called in the main thread."""
+    handler = signal.signal(number, signal.SIG_IGN)
+    os.killpg(0, number)
+    signal.signal(number, handler)
 
 
 def raw_environment() -> dict[bytes, bytes]:

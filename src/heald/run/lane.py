@@ -20,7 +20,6 @@ from heald.core.task import Work
 from heald.run import log, protocol
 from heald.run.attempt import refs
 from heald.run.protocol import CLAIM, EPOCHS, Define, Drop, Ended, Free, Hold, Order, Released, claim
-from heald.run.worker import stop_word
 
 if TYPE_CHECKING:
     from heald.run.selector import Selector
@@ -44,6 +43,7 @@ class Lane:
         self.stopping = False
         self.ahead = 0.0  # seconds of expected work in `fifo`
         self.deep = True
+        self.asked = False
         self._selector = selector
         self._define = define
         self._defined: set[bytes] = set()
@@ -62,18 +62,18 @@ class Lane:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         self._socket.setblocking(False)
         self._claims, self._claims_out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._stops_theirs, self._stops = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._words_theirs, self._words = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._closed = False
 
     def descriptors(self) -> list[int]:
-        """What the worker gets: frames, claims, stops."""
-        return [self._theirs.fileno(), self._claims, self._stops_theirs]
+        """What the worker gets: frames, claims, words."""
+        return [self._theirs.fileno(), self._claims, self._words_theirs]
 
     def handed_over(self) -> None:
         """The worker has its descriptors: close ours of them, so that its death closes the last."""
         if self._theirs.fileno() >= 0:
             self._theirs.close()
-            os.close(self._stops_theirs)
+            os.close(self._words_theirs)
 
     # -- out ---------------------------------------------------------------------------------------------------------
 
@@ -118,11 +118,19 @@ class Lane:
     def stop(self, order: Order, tell: Callable[[int, int], None]) -> None:
         """Ask the attempt, which runs, to end; `tell(worker, signal)` sends the signal."""
         self.stopping = True
+        self._say(protocol.STOP, order)
+        tell(self.number, signal.SIGTERM)
+
+    def warn(self, order: Order, why: bytes, tell: Callable[[int, int], None]) -> None:
+        """Say to the attempt, which runs, that its time ends; `tell(worker, signal)` sends the signal."""
+        self._say(why, order)
+        tell(self.number, signal.SIGUSR1)
+
+    def _say(self, kind: bytes, order: Order) -> None:
         try:
-            os.write(self._stops, stop_word(order.task, order.attempt))
+            os.write(self._words, protocol.word(kind, order.task, order.attempt))
         except BlockingIOError:
             pass  # full of words that nobody reads: the grace will run out
-        tell(self.number, signal.SIGTERM)
 
     def freed(self, ref: Ref) -> None:
         """The driver needs this region no more. Called by the collector, in any thread."""
@@ -246,4 +254,4 @@ class Lane:
             self.handed_over()
             os.close(self._claims)
             os.close(self._claims_out)
-            os.close(self._stops)
+            os.close(self._words)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from heald.core.text import printable
+from heald.core.text import printed
 
 
 def path(logs: Path | str, task: int, attempt: int, stream: str, line: int = 0) -> Path:
@@ -47,4 +47,4 @@ def tail(file: Path | str, lines: int = 10, limit: int = 4096) -> str:
             text = stream.read().decode(errors="replace")
     except OSError:
         return ""
-    return printable("\n".join(text.splitlines()[-lines:]))
+    return "\n".join(printed(text).splitlines()[-lines:])

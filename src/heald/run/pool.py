@@ -5,13 +5,15 @@ Runs in the engine's thread. `run.dispatch` decides what goes where, `run.crew` 
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from heald.core.event import Failure, Usage
-from heald.core.placement import Node
+from heald.core.errors import HealdError
+from heald.core.placement import Lease, Node
 from heald.core.resources import Resources
 from heald.core.retry import CANCELLED, WALLTIME
 from heald.core.task import Payload
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from heald.run.lane import Lane
     from heald.run.process import ProcessExecutor
     from heald.run.selector import Selector
+    from heald.site.launcher import MpiLauncher
 
 
 class Host(dispatch.Host, Protocol):
@@ -65,14 +68,33 @@ class Pool:
         self.selector, self.arena, self.logs, self.run = host.selector, host.arena, host.logs, host.run
         self.definition, self.after = host.definition, host.after
         self._host = host
-        settings = Settings(self.grace, executor.bind, executor.pickled_initializer())
+        self._bind = executor.bind
+        settings = Settings(self.grace, executor.bind, executor.pickled_initializer(), executor.environment)
         self.crew = Crew(settings, self)
         node = Node(os.uname().nodename, executor.cores, executor.gpus, executor.memory)
-        self.dispatch = Dispatch(self.label, [node], host, self.crew.hold, lambda lease: self.crew.open())
+        self.dispatch = Dispatch(self.label, [node], host, self._hold, lambda lease: self.crew.open())
 
     def start(self) -> None:
         """Start the spawner."""
         self.crew.start()
+
+    def _hold(self, lane: Lane, lease: Lease) -> None:
+        words = ""
+        if lease.needs.ranks > 1 and self._mpi is not None:
+            from heald.run.mpi import prefix
+
+            words = prefix(self._mpi, lease, (), self.run / "ranks", bind=self._bind)
+        self.crew.hold(lane, lease, words)
+
+    @functools.cached_property
+    def _mpi(self) -> MpiLauncher | None:
+        """Whose the mpiexec of this machine is; None when that is not known, and then starting it says more."""
+        from heald.site.launcher import flavour
+
+        try:
+            return flavour()
+        except HealdError:
+            return None
 
     def pump(self, now: float) -> None:
         """Send what can be sent."""
@@ -115,6 +137,7 @@ class Pool:
 
     def began(self, lane: Lane, order: Order, time: float) -> None:
         """The attempt runs."""
+        self.dispatch.began(lane)
         self._host.began(order, time, lane.pid)
 
     def ended(self, lane: Lane, order: Order, outcome: Payload | Failure, usage: Usage) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from heald.core.environment import PLAIN, Environment
 from heald.core.errors import ConfigurationError, NotPicklable
 from heald.core.resources import seconds, size
+from heald.run.environment import environment as checked
 from heald.run.executor import Executor
 
 if TYPE_CHECKING:
@@ -22,7 +24,8 @@ class ProcessExecutor(Executor):
     `workers`: cores to use, by default all that this process may use; each runs one single-core task at a time.
     `gpus`: the names of devices, or their number. `memory`: what tasks may ask for in all; 0 to leave it uncounted.
     `bind`: pin each task to its cores. `grace`: time between the signal to stop and the kill. `initializer`: called
-    with `initargs` in each worker when it starts; variables of the environment that it sets stay.
+    with `initargs` in each worker when it starts; variables of the environment that it sets stay. `environment`: that
+    of tasks, for what they do not say themselves: `{"modules": ["gcc/12"], "conda": "md"}`, see `Environment`.
 
     It is an executor of `concurrent.futures` too:
 
@@ -44,6 +47,7 @@ class ProcessExecutor(Executor):
         grace: timedelta | float | str = 5.0,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
+        environment: Mapping[str, Any] | Environment = PLAIN,
     ) -> None:
         super().__init__(label)
         available = sorted(os.sched_getaffinity(0))
@@ -63,6 +67,7 @@ class ProcessExecutor(Executor):
             raise ConfigurationError(f"initializer={initializer!r}: must be a function")
         self.initializer = initializer
         self.initargs = tuple(initargs)
+        self.environment = checked(environment)
         self.cores = tuple(available[: self.workers]) if bind else tuple(range(self.workers))
 
     def pool(self, host: Host) -> Pool:
@@ -76,7 +81,9 @@ class ProcessExecutor(Executor):
         return pickled(self.initializer, self.initargs, self.label)
 
     def _arguments(self) -> dict[str, Any]:
-        given = {"initializer": self.initializer, "initargs": self.initargs} if self.initializer else {}
+        given: dict[str, Any] = {"initializer": self.initializer, "initargs": self.initargs} if self.initializer else {}
+        if self.environment != PLAIN:
+            given["environment"] = self.environment.said
         return {
             "workers": self.workers,
             "label": self.label,

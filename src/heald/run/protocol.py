@@ -10,10 +10,12 @@ a worker that meets a newer one reads its frames up to that `Drop` first.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from heald.core.environment import PLAIN, Environment
 from heald.core.event import Failure, Usage
 from heald.core.ref import Ref
 from heald.core.task import Payload, Work
@@ -101,13 +103,15 @@ Report = Began | Ended | Released | Kept
 class Setup(msgspec.Struct, frozen=True, array_like=True, tag=0):
     """The first message, with the descriptor of the arena: how workers of this run look at the world.
 
-    `initializer`: a pickled function that each calls before anything else, or nothing.
+    `initializer`: a pickled function that each calls before anything else, or nothing. `environment`: what attempts
+    find around them where their tasks say nothing else.
     """
 
     directory: str
     logs: str
     run: str
     initializer: bytes = b""
+    environment: Environment = PLAIN
 
 
 class Spawn(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -118,10 +122,11 @@ class Spawn(msgspec.Struct, frozen=True, array_like=True, tag=1):
 
 
 class Signal(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """Send `signal` to the process group of worker `number`, if it lives."""
+    """Send `signal` to the process group of worker `number`, or to the worker alone, if it lives."""
 
     number: int
     signal: int
+    alone: bool = False
 
 
 Command = Setup | Spawn | Signal
@@ -153,6 +158,25 @@ instructions = msgspec.msgpack.Decoder(list[Instruction]).decode
 reports = msgspec.msgpack.Decoder(list[Report]).decode
 command = msgspec.msgpack.Decoder(Command).decode
 notice = msgspec.msgpack.Decoder(Notice).decode
+
+
+# What a signal to a worker is about stands in a pipe: words, each of which names an attempt. So one that comes too late
+# is taken for nothing else.
+STOP, LATE, LEAVING = b"s", b"l", b"n"  # it is to end; its walltime is about to end; its node is about to be taken away
+_WORD = struct.Struct("<cqq")
+WORDS = 200 * _WORD.size  # bytes to read at once
+
+
+def word(kind: bytes, task: int, attempt: int) -> bytes:
+    """A word for a worker.
+
+    >>> list(words(word(STOP, 7, 1)))
+    [(b's', 7, 1)]
+    """
+    return _WORD.pack(kind, task, attempt)
+
+
+words = _WORD.iter_unpack
 
 
 CLAIM = 2  # bytes; a pipe gives and takes so few at once

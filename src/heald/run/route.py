@@ -18,6 +18,7 @@ class Routes:
     def __init__(self, pools: Mapping[str, Any]) -> None:
         self._pools = pools
         self._known: dict[tuple[str, Resources], Any] = {}
+        self._closed: dict[str, Failure] = {}  # pools that can run nothing any more, and why
 
     def find(self, node: Node) -> Any:
         """The pool for a task, or the Failure that says why there is none."""
@@ -29,6 +30,8 @@ class Routes:
         label, needs = key
         reasons = []
         for pool in [self._pools[label]] if label else [one for one in self._pools.values() if one.label != JOIN]:
+            if pool.label in self._closed:
+                return self._known.setdefault(key, self._closed[pool.label])
             reason = pool.unfit(needs)
             if reason is None:
                 self._known[key] = pool
@@ -64,7 +67,7 @@ class Routes:
 
     def close(self, label: str, reason: str) -> Failure:
         """A pool can run nothing any more: what every task that would go there fails of."""
-        failure = Failure(WORKER_LOST, f"executor {label!r}: {reason}", final=True)
+        failure = self._closed[label] = Failure(WORKER_LOST, f"executor {label!r}: {reason}", final=True)
         for key, pool in self._known.items():
             if getattr(pool, "label", None) == label:
                 self._known[key] = failure

@@ -9,13 +9,13 @@ gone (the socket closes, whatever the reason) it kills everything below itself a
 from __future__ import annotations
 
 import os
-import pickle
 import select
 import signal
 import socket
 from typing import NoReturn
 
 from heald.run import kernel, protocol
+from heald.run.function import initialise
 from heald.run.protocol import Born, Died, Setup, Spawn
 from heald.run.usage import Kills
 
@@ -74,7 +74,7 @@ class Spawner:
         elif isinstance(message, Spawn):
             self._spawn(message, descriptors)
         elif (pid := self.pids.get(message.number)) is not None:
-            kernel.kill_group(pid, message.signal)
+            (kernel.kill if message.alone else kernel.kill_group)(pid, message.signal)
         return True
 
     def _spawn(self, spawn: Spawn, descriptors: list[int]) -> None:
@@ -104,7 +104,7 @@ class Spawner:
             from heald.run.worker import Worker
 
             if self.setup.initializer:
-                pickle.loads(self.setup.initializer)()
+                initialise(self.setup.initializer)
             frames, claims, stops = descriptors
             Worker(spawn, socket.socket(fileno=frames), claims, stops, self.arena, self.setup).run()
             status = 0

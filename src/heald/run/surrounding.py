@@ -12,19 +12,23 @@ import signal
 import sys
 from _signal import getsignal  # type: ignore[import-not-found]  # that of `signal` makes enums: ten times slower
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from heald.core.environment import Environment
+from heald.core.environment import PLAIN, Environment
 from heald.core.ref import Ref
 from heald.run import kernel, log
+from heald.run.affinity import THREADS
 from heald.run.disk import full
 from heald.run.protocol import Setup
 from heald.run.usage import Kills
 
+if TYPE_CHECKING:
+    from heald.run.software import Software
+
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 _STREAMS = ((1, "out"), (2, "err"))
 # Those whose handlers matter to a worker, or to the task after the one that changed them.
-_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGALRM, signal.SIGTERM, signal.SIGCHLD)
+_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGALRM, signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1)
 
 
 class Surrounding:
@@ -35,11 +39,14 @@ class Surrounding:
         self.home = setup.directory
         self.logs = setup.logs
         self.run = setup.run
+        self.initializer = setup.initializer
         self.name = name
         self.inherited = dict(kernel.raw_environment())
         self.variables = self.inherited
         self.cores = os.sched_getaffinity(0)
         self.bound: set[int] = set()
+        self.usual = setup.environment
+        self._software: Software | None = None
         self._given = ["", ""]  # files that the attempt wants its output in
         self.umask = os.umask(0)
         os.umask(self.umask)
@@ -69,17 +76,27 @@ class Surrounding:
     # -- before ------------------------------------------------------------------------------------------------------
 
     def hold(self, cpus: tuple[int, ...], variables: dict[str, str]) -> None:
-        """Bind to `cpus` (to what the process started with, when empty), and keep `variables` for all tasks."""
+        """Bind to `cpus` (to what the process started with, when empty), and keep `variables` for all tasks.
+
+        Those for numbers of threads are kept only where nobody has set them.
+        """
         wanted = set(cpus)
         if wanted != self.bound:
             os.sched_setaffinity(0, wanted or self.cores)
             self.bound = wanted
         held = {os.fsencode(name): os.fsencode(value) for name, value in variables.items()}
+        for name in map(os.fsencode, THREADS):
+            if name in self.inherited:  # from the user's shell, or from what each worker calls first
+                held.pop(name, None)
         self.variables = {**self.inherited, **held}  # what was held before is not: it may name others' devices
         self._restore_variables()
 
     def enter(self, environment: Environment, task: int) -> None:
-        """Make `environment` so. Raises OSError when a directory or file of it cannot be made."""
+        """Make `environment` so. Raises OSError when a directory or file of it cannot be made, StagingError when its
+        software cannot.
+        """
+        if environment.software != PLAIN:
+            self.software.enter(environment)
         os.environ.update(environment.variables)
         if environment.directory:
             directory = f"{self.run}/work/{task}" if environment.directory == "auto" else environment.directory
@@ -91,6 +108,27 @@ class Surrounding:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 _place(os.open(path, _APPEND, 0o666), _STREAMS[place][0])
                 self._given[place] = str(path)
+
+    @property
+    def software(self) -> Software:
+        """What tasks have been prepared for; most workers are never asked."""
+        if self._software is None:
+            from heald.run.software import Software
+
+            self._software = Software(self.run, self.home)
+        return self._software
+
+    def around(self) -> dict[str, Any]:
+        """Directory, changed variables, cores and files for output, for a process that was started before them."""
+        return {
+            "directory": os.getcwd(),
+            "variables": {name: text for name, text in os.environ.items() if self._is_new(name, text)},
+            "cores": sorted(os.sched_getaffinity(0)),
+            "files": [given or self._file(name) for given, (_, name) in zip(self._given, _STREAMS, strict=True)],
+        }
+
+    def _is_new(self, name: str, text: str) -> bool:
+        return self.inherited.get(os.fsencode(name)) != os.fsencode(text)
 
     def staging(self, task: int) -> Path:
         """Where files of the task that are brought here, or written here for elsewhere, live."""
@@ -172,16 +210,20 @@ class Surrounding:
         for number, handler in zip(_SIGNALS, self.handlers, strict=True):
             signal.signal(number, handler)
 
+    def await_children(self) -> None:
+        """Wait until all that the task has started is over."""
+        kernel.await_children(self._lasting_children())
+
     def _end_children(self) -> None:
         try:
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return  # by far the commonest: it left none
-        kernel.end_children(self._library_children())
+        kernel.end_children(self._lasting_children())
 
-    def _library_children(self) -> set[int]:
-        """Helpers that multiprocessing keeps for the life of a process, not for a task."""
-        found: set[int] = set()
+    def _lasting_children(self) -> set[int]:
+        """Interpreters, and helpers that multiprocessing keeps, for the life of a process, not for a task."""
+        found: set[int] = set() if self._software is None else self._software.processes
         for module, name, attribute in (
             ("multiprocessing.resource_tracker", "_resource_tracker", "_pid"),
             ("multiprocessing.forkserver", "_forkserver", "_forkserver_pid"),

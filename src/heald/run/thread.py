@@ -34,8 +34,8 @@ _LONG = 0.005  # seconds after which an attempt is said to run
 class ThreadExecutor(Executor):
     """Runs tasks in threads of this process: for work that waits, and for values that cannot travel.
 
-    Arguments and values are handed over as they are, without a copy. A walltime is an error here: threads cannot be
-    stopped. `workers`: threads, each for one single-core task at a time.
+    Arguments and values are handed over as they are, without a copy. A walltime is an error here, since threads cannot
+    be stopped, and so are ranks above 1, which are processes. `workers`: threads, each for one single-core task at a time.
 
     >>> with ThreadExecutor(workers=2) as executor:
     ...     list(executor.map(abs, [-1, -2]))
@@ -95,42 +95,29 @@ class Host(dispatch.Host, Protocol):
 
 
 class _Lane:
-    """One thread."""
+    """Room for one attempt."""
 
     deep = False
+    asked = False
     long = False
     stopping = False
 
-    def __init__(
-        self, name: str, run: Callable[[_Lane, Order], None], watch: Callable[[_Lane, Order], None]
-    ) -> None:
+    def __init__(self, name: str, send: Callable[[_Lane, Order], None]) -> None:
         self.name = name
         self.lease: Lease | None = None
         self.fifo: deque[Order] = deque()
         self.ahead = 0.0
-        self.begun = 0.0  # when the thread took up the order at the head
-        self._queue: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
-        self._run = run
-        self._watch = watch
-        threading.Thread(target=self._serve, name=name, daemon=True).start()
+        self.begun = 0.0  # when a thread took up the order at the head
+        self._send = send
 
     def send(self, orders: list[Order]) -> None:
         self.begun = 0.0
         self.fifo.extend(orders)
         for order in orders:
-            self._queue.put(order)
-            self._watch(self, order)
+            self._send(self, order)
 
     def take_back(self, keep: int = 0) -> list[Order]:
         return []
-
-    def close(self) -> None:
-        self._queue.put(None)
-
-    def _serve(self) -> None:
-        while (order := self._queue.get()) is not None:
-            self.begun = time.time()
-            self._run(self, order)
 
 
 class ThreadPool:
@@ -142,12 +129,17 @@ class ThreadPool:
         self.label = label
         self._host = host
         self._names = itertools.count(1)
-        self._lanes: list[_Lane] = []
+        self._queue: queue.SimpleQueue[tuple[_Lane, Order] | None] = queue.SimpleQueue()
+        self._threads = 0
         node = Node("threads", tuple(range(threads)))
         self.dispatch = Dispatch(label, [node], host, lambda lane, lease: None, lambda lease: self._open_lane())
 
     def start(self) -> None:
-        """Nothing to start: threads come with the first task."""
+        """Start the first thread; the others come with the tasks.
+
+        One must be there when the script ends: Python 3.12 starts none from then on, and tasks are run to their end.
+        """
+        self._begin_thread(1)
 
     def pump(self, now: float) -> None:
         """Send what can be sent."""
@@ -162,9 +154,27 @@ class ThreadPool:
         return False
 
     def _open_lane(self) -> _Lane:
-        lane = _Lane(f"heald-{self.label}-{next(self._names)}", self._run, self._watch)
-        self._lanes.append(lane)
-        return lane
+        number = next(self._names)
+        if number > 1:
+            try:
+                self._begin_thread(number)
+            except RuntimeError:  # the script has ended: those that there are do it
+                pass
+        return _Lane(f"heald-{self.label}-{number}", self._send)
+
+    def _begin_thread(self, number: int) -> None:
+        threading.Thread(target=self._serve, name=f"heald-{self.label}-{number}", daemon=True).start()
+        self._threads += 1
+
+    def _serve(self) -> None:
+        while (sent := self._queue.get()) is not None:
+            lane, order = sent
+            lane.begun = time.time()
+            self._run(lane, order)
+
+    def _send(self, lane: _Lane, order: Order) -> None:
+        self._queue.put((lane, order))
+        self._watch(lane, order)
 
     def _watch(self, lane: _Lane, order: Order) -> None:
         self._host.after(_LONG, lambda: self._tell(lane, order))
@@ -246,8 +256,8 @@ class ThreadPool:
 
     def close(self) -> None:
         """Let the threads end once they are idle."""
-        for lane in self._lanes:
-            lane.close()
+        for _ in range(self._threads):
+            self._queue.put(None)
 
 
 def _filled(order: Order) -> Payload:

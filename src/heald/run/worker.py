@@ -22,7 +22,7 @@ from heald.core.ref import Ref
 from heald.core.retry import CANCELLED, USER
 from heald.core.task import Payload
 from heald.data.arena import Arena
-from heald.run import protocol
+from heald.run import current, kernel, protocol
 from heald.run.attempt import Call, Stopped, refs
 from heald.run.protocol import Began, Define, Drop, Ended, Free, Hold, Kept, Order, Released, Setup, Spawn
 from heald.run.surrounding import Surrounding
@@ -31,7 +31,7 @@ from heald.run.surrounding import Surrounding
 # and tells of the running attempt, when the expectation was wrong.
 _LINGER = 0.001
 _WATCH = 0.005
-_STOP = (signal.SIGTERM,)
+_TELLING = (signal.SIGTERM, signal.SIGUSR1)  # that there is a word about the attempt
 
 
 # Whether this process is a worker: set once, by the one that is.
@@ -41,11 +41,11 @@ running = False
 class Worker:
     """One worker process, from its first order to the end of its driver."""
 
-    def __init__(self, spawn: Spawn, frames: socket.socket, claims: int, stops: int, arena: int, setup: Setup) -> None:
+    def __init__(self, spawn: Spawn, frames: socket.socket, claims: int, words: int, arena: int, setup: Setup) -> None:
         self.frames = frames
         self.input = frames.makefile("rb", 1 << 18)
         self.claims = claims
-        self.stops = stops
+        self.words = words
         self.arena = Arena(fd=arena, owner=spawn.number)
         self.surrounding = Surrounding(setup, spawn.name)
         self.calls: dict[bytes, Call] = {}
@@ -65,13 +65,15 @@ class Worker:
         running = True
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, self._on_stop)
+        for number in _TELLING:
+            signal.signal(number, self._on_word)
+        current.running = self._running
         self.surrounding.settle()
         # Children that tasks fork end by SIGTERM, as they would elsewhere, and from their first moment: what came to a
         # handler of Python's before the fork is over would be lost, so it waits until there is none.
         os.register_at_fork(
-            before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, _STOP),
-            after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP),
+            before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, _TELLING),
+            after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, _TELLING),
             after_in_child=_be_a_child,
         )
         self.stage.start()
@@ -97,7 +99,7 @@ class Worker:
             if isinstance(message, Order):
                 self.queue.append(message)
             elif isinstance(message, Define):
-                self.calls[message.digest] = Call(message.work, message.function)
+                self.calls[message.digest] = Call(message.work, message.function, self.surrounding.usual)
             elif isinstance(message, Drop):
                 for _ in range(message.count):
                     self.queue.pop()
@@ -151,6 +153,7 @@ class Worker:
             stdout = stderr = ""
             outcome = Failure(USER, f"what the task did around itself cannot be put right: {raised}")
         if isinstance(outcome, Failure):
+            outcome = current.judged(outcome, order.task, order.attempt)
             hint = "; ".join(filter(None, (outcome.hint, surrounding.full_disk())))
             outcome = msgspec.structs.replace(outcome, stdout=stdout, stderr=stderr, hint=hint)
         else:
@@ -177,30 +180,35 @@ class Worker:
             self.kept.discard(ref.uri)
             self.stage.add(Released((ref,)))
 
-    def _on_stop(self, number: int, frame: object) -> None:
-        """SIGTERM: the driver wants the attempt named in the stop pipe to end."""
+    def _running(self) -> tuple[int, int]:
+        order = self.current
+        return (0, 0) if order is None else (order.task, order.attempt)
+
+    def _on_word(self, number: int, frame: object) -> None:
+        """The driver has something to say about the attempt that the word names, which may be over by now."""
         try:
-            named = os.read(self.stops, 1 << 12)
+            words = os.read(self.words, protocol.WORDS)
         except BlockingIOError:
             return
-        current = self.current
-        if current is not None and any(
-            named[at : at + 16] == stop_word(current.task, current.attempt) for at in range(0, len(named), 16)
-        ):
-            call = self.calls[current.work]
-            if not call.waiting:
+        for kind, *named in protocol.words(words):
+            order = self.current
+            if order is None or named != [order.task, order.attempt]:
+                continue
+            call = self.calls[order.work]
+            if kind != protocol.STOP:
+                current.tell(order.task, order.attempt, kind)
+                if call.waiting:
+                    kernel.signal_others(signal.SIGUSR1)
+            elif call.waiting:
+                call.stopped = True  # the command gets the signal itself, and has its time to end
+            else:
                 raise Stopped
-            call.stopped = True  # the command gets the signal itself, and has its time to end
 
 
 def _be_a_child() -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
-
-
-def stop_word(task: int, attempt: int) -> bytes:
-    """The 16 bytes that name an attempt in the stop pipe."""
-    return task.to_bytes(8, "little") + attempt.to_bytes(8, "little")
+    for number in _TELLING:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _TELLING)
 
 
 class _Outbox:

@@ -16,9 +16,14 @@ import msgspec
 
 from heald.core.errors import ConfigurationError, SiteError
 from heald.site.command import Ask, ask
+from heald.site.hostlist import expand
 from heald.site.profile import Site
 
 _NEVER = ("BatchMode=yes", "ConnectTimeout=20", "ServerAliveInterval=15", "ServerAliveCountMax=4", "LogLevel=ERROR")
+SHELL = "/bin/bash"
+_MOST_NAMES = 8192  # names of hosts on one command line
+# What srun takes for its own options, though it is said of the job, or of the step that started the agents.
+_OF_THE_JOB = ("SLURM_CPUS_PER_TASK", "SLURM_NTASKS_PER_NODE")
 # taskset is part of util-linux, and so on every Linux.
 _BIND = """\
 case ${variable} in
@@ -26,29 +31,73 @@ case ${variable} in
 *) echo "heald: no cores were given to rank ${variable}" >&2; exit 1;;
 esac
 [ -z "$devices" ] || export CUDA_VISIBLE_DEVICES=$devices ROCR_VISIBLE_DEVICES=$devices ZE_AFFINITY_MASK=$devices
-[ -n "$cores" ] || exec "$@"
-exec taskset -c "$cores" "$@\""""
+[ -z "$cores" ] || set -- taskset -c "$cores" "$@"
+"""
+_RUN = 'exec "$@"'
+# Hydra does not notice a rank that ends before MPI_Init, and the others wait for it in theirs, for ever. So whoever
+# started it tells Hydra, in the words of PMI (v1, "abort"), and people which rank it was.
+_RUN_AND_TELL = """\
+trap 'kill -TERM $! 2>/dev/null' TERM
+trap 'kill -USR1 $! 2>/dev/null' USR1
+"$@" <&0 &
+rank=$!
+{ wait $rank; } 2>/dev/null; status=$?
+while kill -0 $rank 2>/dev/null; do { wait $rank; } 2>/dev/null; status=$?; done
+[ $status = 0 ] && exit
+echo "heald: rank $PMI_RANK on $(uname -n) ended with status $status" >&2
+[ -z "$PMI_FD" ] || echo "cmd=abort exitcode=$status" >&$PMI_FD
+exit $status"""
+# Open MPI passes no variables on to other hosts but those that are named; awk knows all that can be.
+_MPIEXEC_WITH_ALL = """\
+names=$(awk 'BEGIN { for (name in ENVIRON)
+    if (name ~ /^[A-Za-z_][A-Za-z0-9_]*$/ && name !~ /^(OMPI|PMIX|PRTE|SLURMD?)_|^(_|HOSTNAME|PWD|SHLVL)$/)
+        print "-x", name }')
+exec mpiexec $names "$@\""""
+
+
+# By these a process knows that it is a rank, and of what; those with MCA or ALLOW in them are settings of users.
+_OF_A_RANK = re.compile(r"(PMI|PMI2|PMIX|PRTE|OMPI|HYDI|MPI_LOCAL|PALS_(LOCAL_)?RANK)(?!.*(MCA|ALLOW)).*")
 
 
 class Launcher(Protocol):
-    """Starts processes on hosts of the allocation that it is itself in."""
+    """Starts processes on hosts of the allocation that it is itself in.
+
+    `exports`: they have the variables of the process that starts them.
+    """
+
+    @property
+    def exports(self) -> bool:
+        """See the class."""
 
     def agents(self, hosts: Sequence[str], argv: Sequence[str]) -> list[list[str]]:
         """The commands that together start exactly one process on each host."""
 
 
 class MpiLauncher(Launcher, Protocol):
-    """One that starts MPI programs, too. `rank` is the variable by which it tells a process its number."""
+    """One that starts MPI programs, too.
+
+    `rank` is the variable by which it tells a process its number, `run` the line of shell in which that begins.
+    """
 
     @property
     def rank(self) -> str:
         """See the class."""
 
-    def mpi_prefix(self, hosts: Sequence[str], ranks: Sequence[int], variables: Sequence[str] = ()) -> list[str]:
+    @property
+    def run(self) -> str:
+        """See the class."""
+
+    def mpi_prefix(self, hosts: Sequence[str], ranks: Sequence[int]) -> list[str]:
         """What to put before an MPI program to run `ranks[i]` ranks on `hosts[i]`, numbered host by host.
 
-        Variables of these names are passed on to all ranks.
+        All variables are passed on to all of them. Raises ConfigurationError for ranks that it cannot spread so.
         """
+
+
+def forget_rank() -> None:
+    """Whatever started this process, it is no rank: nor will be what it starts without a launcher."""
+    for name in filter(_OF_A_RANK.fullmatch, list(os.environ)):
+        del os.environ[name]
 
 
 def ssh() -> list[str]:
@@ -61,14 +110,15 @@ def bound(
 ) -> list[str]:
     """What to put between `mpi_prefix` and the program, so that rank r gets `cores[r]`, and sees `devices[r]` alone.
 
-    >>> bound(Hydra())
+    >>> bound(Srun())
     []
     """
     count = max(len(cores), len(devices))
-    if not count:
+    if not count and launcher.run == _RUN:
         return []
     cases = [f"{rank}) cores={_listed(cores, rank)} devices={_listed(devices, rank)};;" for rank in range(count)]
-    return ["/bin/sh", "-c", _BIND.format(variable=launcher.rank, cases="\n".join(cases)), "bind"]
+    binding = _BIND.format(variable=launcher.rank, cases="\n".join(cases)) if cases else ""
+    return [SHELL, "-c", binding + launcher.run, "rank"]
 
 
 def _listed(groups: Sequence[Sequence[object]], rank: int) -> str:
@@ -82,62 +132,90 @@ class Srun(msgspec.Struct, frozen=True):
     """Slurm's. `mpi`: what ranks find each other by (`srun --mpi=list`); empty for the site's default."""
 
     mpi: str = ""
+    exports = True
     rank = "SLURM_PROCID"
+    run = _RUN
 
     def agents(self, hosts: Sequence[str], argv: Sequence[str]) -> list[list[str]]:
         """See `Launcher`."""
         # One agent's end is not all agents' end, nor is the loss of a node (--no-kill).
         alone = ("--kill-on-bad-exit=0", "--wait=0", "--no-kill", "--mpi=none")
-        return [[*self._step(hosts, (1,) * len(hosts)), *alone, *argv]]
+        return [[*self._step(hosts, len(hosts)), *self._in_its_order(hosts, 1), *alone, *argv]]
 
-    def mpi_prefix(self, hosts: Sequence[str], ranks: Sequence[int], variables: Sequence[str] = ()) -> list[str]:
-        """See `MpiLauncher`. All variables are passed on."""
-        return [*self._step(hosts, ranks), *([f"--mpi={self.mpi}"] if self.mpi else [])]
+    def mpi_prefix(self, hosts: Sequence[str], ranks: Sequence[int]) -> list[str]:
+        """See `MpiLauncher`. A rank that fails ends the others, who would wait for it."""
+        count = sum(ranks)
+        if len(hosts) == 1 or count > _MOST_NAMES:
+            places = self._in_its_order(hosts, _even(ranks) // len(hosts))
+        else:
+            names = [host for host, many in zip(hosts, ranks, strict=True) for _ in range(many)]
+            places = ["--distribution=arbitrary", f"--nodelist={','.join(names)}"]
+        unset = [word for name in _OF_THE_JOB if name in os.environ for word in ("-u", name)]
+        words = [*self._step(hosts, count), *places, "--kill-on-bad-exit=1"]
+        return [*(["env", *unset] if unset else []), *words, *([f"--mpi={self.mpi}"] if self.mpi else [])]
 
-    def _step(self, hosts: Sequence[str], ranks: Sequence[int]) -> list[str]:
-        # A step that does not overlap would wait for the agents' step to end. Options, for the environment of the
-        # agents' own step has values for the same things.
-        counts = [f"--nodes={len(hosts)}", f"--ntasks={_even(ranks)}"]
-        counts += [f"--ntasks-per-node={max(ranks)}"] if len(set(ranks)) == 1 else []
-        places = [f"--nodelist={','.join(hosts)}", "--distribution=block"]
-        return ["srun", "--overlap", *counts, *places, "--cpu-bind=none", "--input=none", "--quiet"]
+    def _step(self, hosts: Sequence[str], count: int) -> list[str]:
+        # A step that does not overlap would wait for the agents' step to end.
+        counts = ["--overlap", f"--nodes={len(hosts)}", f"--ntasks={count}"]
+        return ["srun", *counts, "--cpu-bind=none", "--input=none", "--export=ALL", "--quiet"]
+
+    def _in_its_order(self, hosts: Sequence[str], each: int) -> list[str]:
+        """So many on each host; the hosts are in Slurm's order, whatever is said here."""
+        return ["--distribution=block", f"--ntasks-per-node={each}", f"--nodelist={','.join(hosts)}"]
 
 
 class Hydra(msgspec.Struct, frozen=True):
     """MPICH's, Intel's and MVAPICH's. `interface`: the network between its processes; empty for its own choice."""
 
     interface: str = ""
+    exports = True
     rank = "PMI_RANK"
+    run = _RUN_AND_TELL
 
     def agents(self, hosts: Sequence[str], argv: Sequence[str]) -> list[list[str]]:
         """See `Launcher`."""
         return [[*self._words(hosts, (1,) * len(hosts), "-disable-auto-cleanup"), *argv]]
 
-    def mpi_prefix(self, hosts: Sequence[str], ranks: Sequence[int], variables: Sequence[str] = ()) -> list[str]:
-        """See `MpiLauncher`. All variables are passed on."""
+    def mpi_prefix(self, hosts: Sequence[str], ranks: Sequence[int]) -> list[str]:
+        """See `MpiLauncher`."""
         return self._words(hosts, ranks)
 
     def _words(self, hosts: Sequence[str], ranks: Sequence[int], *options: str) -> list[str]:
         network = ["-iface", self.interface] if self.interface else []
-        places = ["-hosts", _places(hosts, ranks), "-n", str(sum(ranks))]
-        return [*_overlapping(), "mpiexec", *options, *network, "-bind-to", "none", *places]
+        places = ["-hosts", _places(hosts, ranks)] if hosts else ["-launcher", "fork", "-rmk", "user"]
+        return [*_overlapping(), "mpiexec", *options, *network, "-bind-to", "none", *places, "-n", str(sum(ranks))]
 
 
 class OpenMpi(msgspec.Struct, frozen=True):
     """Open MPI's."""
 
+    exports = True
     rank = "OMPI_COMM_WORLD_RANK"
+    run = _RUN
 
     def agents(self, hosts: Sequence[str], argv: Sequence[str]) -> list[list[str]]:
         """See `Launcher`."""
         return [[*self.mpi_prefix(hosts, (1,) * len(hosts)), *argv]]
 
-    def mpi_prefix(self, hosts: Sequence[str], ranks: Sequence[int], variables: Sequence[str] = ()) -> list[str]:
-        """See `MpiLauncher`. The variables named are passed on, and no others."""
+    def mpi_prefix(self, hosts: Sequence[str], ranks: Sequence[int]) -> list[str]:
+        """See `MpiLauncher`."""
         # Not "n1:2,n2:2": of a scheduler's nodes it would take no more slots than those of the agents' step.
-        spread = ["--host", ",".join(hosts), "-n", str(_even(ranks)), "--map-by", "node:OVERSUBSCRIBE"]
-        passed = [word for name in variables for word in ("-x", name)]
-        return [*_overlapping(), "mpiexec", *spread, "--rank-by", "slot", "--bind-to", "none", *passed]
+        mpiexec = ["mpiexec"] if len(hosts) < 2 else [SHELL, "-c", _MPIEXEC_WITH_ALL, "mpiexec"]
+        spread = ["--host", ",".join(hosts) or "localhost", "--map-by", "node:OVERSUBSCRIBE"]
+        return [*_overlapping(), *mpiexec, *spread, "--rank-by", "slot", "--bind-to", "none", "-n", str(_even(ranks))]
+
+
+def order(launcher: MpiLauncher, hosts: Sequence[str]) -> list[int]:
+    """The positions of `hosts` in the order in which ranks are numbered over them.
+
+    >>> order(Hydra(), ("n2", "n1"))
+    [0, 1]
+    """
+    given = list(range(len(hosts)))
+    if not isinstance(launcher, Hydra) or "SLURM_JOB_NODELIST" not in os.environ:
+        return given
+    known = expand(os.environ["SLURM_JOB_NODELIST"])  # srun starts the proxies of Hydra so, and they take their turn
+    return sorted(given, key=lambda at: known.index(hosts[at]) if hosts[at] in known else at)
 
 
 def _even(ranks: Sequence[int]) -> int:
@@ -162,31 +240,36 @@ def _overlapping() -> list[str]:
 class Pals(msgspec.Struct, frozen=True):
     """HPE Cray's under PBS (Polaris, Aurora)."""
 
+    exports = True
     rank = "PALS_RANKID"
+    run = _RUN
 
     def agents(self, hosts: Sequence[str], argv: Sequence[str]) -> list[list[str]]:
         """See `Launcher`."""
         return [[*self.mpi_prefix(hosts, (1,) * len(hosts)), "--no-abort-on-failure", *argv]]
 
-    def mpi_prefix(self, hosts: Sequence[str], ranks: Sequence[int], variables: Sequence[str] = ()) -> list[str]:
-        """See `MpiLauncher`. All variables are passed on."""
+    def mpi_prefix(self, hosts: Sequence[str], ranks: Sequence[int]) -> list[str]:
+        """See `MpiLauncher`."""
         if len(set(ranks[:-1]) | {max(ranks)}) > 1:
-            raise ConfigurationError(f"PALS fills one host after another, not as {list(ranks)}")
-        words = ["mpiexec", "--hosts", ",".join(hosts), "--ppn", str(max(ranks)), "-n", str(sum(ranks))]
-        return [*words, "--cpu-bind", "none"]
+            hint = "ask for ranks_per_node in place of ranks"
+            raise ConfigurationError(f"PALS fills one host after another, not as {list(ranks)}", hint=hint)
+        places = ["--hosts", ",".join(hosts)] if hosts else []
+        return ["mpiexec", *places, "--ppn", str(max(ranks)), "-n", str(sum(ranks)), "--cpu-bind", "none"]
 
 
 class FluxRun(msgspec.Struct, frozen=True):
     """Flux's, inside an instance of its own (`flux batch`)."""
 
+    exports = True
     rank = "FLUX_TASK_RANK"
+    run = _RUN
 
     def agents(self, hosts: Sequence[str], argv: Sequence[str]) -> list[list[str]]:
         """See `Launcher`. Not as jobs, which would take the resources from the MPI programs to come."""
         return [["flux", "exec", "--rank=all", *argv]]
 
-    def mpi_prefix(self, hosts: Sequence[str], ranks: Sequence[int], variables: Sequence[str] = ()) -> list[str]:
-        """See `MpiLauncher`. All variables are passed on."""
+    def mpi_prefix(self, hosts: Sequence[str], ranks: Sequence[int]) -> list[str]:
+        """See `MpiLauncher`."""
         counts = [f"--nodes={len(hosts)}", f"--ntasks={_even(ranks)}"]
         free = ("-o", "cpu-affinity=off", "-o", "gpu-affinity=off")  # which would hide all devices from ranks
         return ["flux", "run", *counts, f"--requires=hosts:{','.join(hosts)}", *free]
@@ -198,6 +281,8 @@ class FluxRun(msgspec.Struct, frozen=True):
 class Fork(msgspec.Struct, frozen=True):
     """Processes of this node, as many as there are hosts: they stand in for nodes."""
 
+    exports = True
+
     def agents(self, hosts: Sequence[str], argv: Sequence[str]) -> list[list[str]]:
         """See `Launcher`."""
         return [list(argv) for _ in hosts]
@@ -205,6 +290,8 @@ class Fork(msgspec.Struct, frozen=True):
 
 class Ssh(msgspec.Struct, frozen=True):
     """ssh to each host."""
+
+    exports = False
 
     def agents(self, hosts: Sequence[str], argv: Sequence[str]) -> list[list[str]]:
         """See `Launcher`."""
@@ -214,6 +301,8 @@ class Ssh(msgspec.Struct, frozen=True):
 class Pbsdsh(msgspec.Struct, frozen=True):
     """PBS's own, for clusters without PALS: a process for each chunk of the job, which is a node."""
 
+    exports = False
+
     def agents(self, hosts: Sequence[str], argv: Sequence[str]) -> list[list[str]]:
         """See `Launcher`."""
         return [["pbsdsh", "--", *argv]]
@@ -221,6 +310,8 @@ class Pbsdsh(msgspec.Struct, frozen=True):
 
 class Blaunch(msgspec.Struct, frozen=True):
     """LSF's."""
+
+    exports = True
 
     def agents(self, hosts: Sequence[str], argv: Sequence[str]) -> list[list[str]]:
         """See `Launcher`."""
@@ -230,9 +321,12 @@ class Blaunch(msgspec.Struct, frozen=True):
 class Qrsh(msgspec.Struct, frozen=True):
     """Grid Engine's, in a parallel environment with control_slaves."""
 
+    exports = False
+
     def agents(self, hosts: Sequence[str], argv: Sequence[str]) -> list[list[str]]:
         """See `Launcher`."""
-        return [["qrsh", "-inherit", "-nostdin", host, *argv] for host in hosts]
+        words = [shlex.quote(word) for word in argv]  # a shell there reads them
+        return [["qrsh", "-inherit", "-nostdin", host, *words] for host in hosts]
 
 
 _FOR_MPI: Mapping[str, type[MpiLauncher]] = {
@@ -283,7 +377,7 @@ def mpi_launcher(site: Site, ask: Ask = ask) -> MpiLauncher:
     name = site.mpi or site.launcher or _OF_SCHEDULER.get(site.scheduler, "")
     if name == _FOUND_OUT or (not site.mpi and name not in _FOR_MPI):
         return flavour(ask, site.interface)
-    return Srun(_management(ask)) if name == "srun" else _made(_FOR_MPI, name, site)
+    return _under_slurm(site, ask) if name == "srun" else _made(_FOR_MPI, name, site)
 
 
 T = TypeVar("T", bound=Launcher)
@@ -298,7 +392,11 @@ def _made(known: Mapping[str, type[T]], name: str, site: Site) -> T:
 
 def flavour(ask: Ask = ask, interface: str = "") -> MpiLauncher:
     """Whose the mpiexec on PATH is. Raises SiteError when there is none, or one that heald does not know."""
-    answer = ask(["mpiexec", "--version"])
+    try:
+        answer = ask(["mpiexec", "--version"])
+    except SiteError as error:
+        hint = "name the module of an MPI in `modules` of the site, or put its mpiexec on PATH in `setup`"
+        raise SiteError(error.message, hint=hint) from error
     said = answer.out + answer.err
     if re.search(r"hydra|intel\(r\) mpi", said, re.IGNORECASE):
         return Hydra(interface=interface)
@@ -310,15 +408,19 @@ def flavour(ask: Ask = ask, interface: str = "") -> MpiLauncher:
     raise SiteError(f"mpiexec --version does not tell whose it is: {answer.words}", hint=hint)
 
 
-def _management(ask: Ask) -> str:
-    """By what the ranks of the MPI on PATH find each other under srun; empty to leave it to the site.
+def _under_slurm(site: Site, ask: Ask) -> MpiLauncher:
+    """srun, if it speaks to ranks as the MPI on PATH wants it, else that MPI's own mpiexec.
 
-    With the wrong one, each rank of Open MPI believes that it is alone.
+    With the wrong srun, each rank of Open MPI believes that it is alone. SLURM_MPI_TYPE is the user's own choice.
     """
+    if "SLURM_MPI_TYPE" in os.environ:
+        return Srun()
     try:
-        found = flavour(ask)
+        found = flavour(ask, site.interface)
     except SiteError:
-        return ""
-    wanted = "pmi2" if isinstance(found, Hydra) else "pmix" if isinstance(found, OpenMpi) else None
+        return Srun()
+    wanted = "pmi2" if isinstance(found, Hydra) else "pmix" if isinstance(found, OpenMpi) else ""
     answer = ask(["srun", "--mpi=list"])
-    return wanted if wanted and wanted in (answer.out + answer.err).split() else ""
+    if not wanted or wanted in (answer.out + answer.err).split():
+        return Srun(wanted)
+    return Srun() if site.mpi == "srun" else found

@@ -36,17 +36,18 @@ class Running(msgspec.Struct):
 
 
 class Local:
-    """Runs jobs as processes of this machine, which stands in for as many nodes as a job has."""
+    """Runs jobs as processes of this machine, which stands in for as many nodes as a job has; or on `hosts`."""
 
-    def __init__(self) -> None:
+    def __init__(self, hosts: Sequence[str] = ()) -> None:
+        self.hosts = tuple(hosts)
         self._jobs: dict[str, Running] = {}
         self._count = count(1)
         self._lock = threading.Lock()
 
     @classmethod
     def of(cls, site: Site) -> Local:
-        """The one of a site."""
-        return cls()
+        """The one of a site. With a launcher that reaches others, its hosts are those of the batch job around."""
+        return cls(node.grant().hosts if site.launcher not in ("", "fork") else ())
 
     def submit(self, job: Job) -> str:
         """See `Scheduler`."""
@@ -83,8 +84,14 @@ class Local:
     # What `ssh` does otherwise
 
     def _choose(self, job: Job) -> tuple[str, ...]:
-        """The hosts that the job gets."""
-        return (socket.gethostname(),) * job.nodes
+        """The hosts that the job gets: of those that are given, ones that no other job of ours has."""
+        if not self.hosts:
+            return (socket.gethostname(),) * job.nodes
+        taken = {host for run in self._jobs.values() if run.process.poll() is None for host in run.hosts}
+        free = [host for host in self.hosts if host not in taken]
+        if len(free) < job.nodes:
+            raise SubmitFailed(f"the job {job.name} needs {job.nodes} hosts: {len(free)} of {len(self.hosts)} are free")
+        return tuple(free[: job.nodes])
 
     def _argv(self, job: Job, hosts: tuple[str, ...]) -> list[str]:
         """What is started here."""

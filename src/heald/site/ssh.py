@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from heald.core.errors import ConfigurationError, SubmitFailed
+from heald.core.errors import ConfigurationError
 from heald.site.launcher import ssh
 from heald.site.local import Local, limited
 from heald.site.profile import NodeShape, Site
@@ -21,8 +21,7 @@ class Ssh(Local):
     """Runs jobs over ssh on `hosts`, all of one `shape`."""
 
     def __init__(self, hosts: Sequence[str], shape: NodeShape) -> None:
-        super().__init__()
-        self.hosts = tuple(hosts)
+        super().__init__(hosts)
         self.shape = shape
 
     @classmethod
@@ -36,13 +35,6 @@ class Ssh(Local):
     def nodes(self) -> Sequence[Nodes]:
         """See `Scheduler`."""
         return [Nodes(self.shape, len(self.hosts))]
-
-    def _choose(self, job: Job) -> tuple[str, ...]:
-        taken = {host for run in self._jobs.values() if run.process.poll() is None for host in run.hosts}
-        free = [host for host in self.hosts if host not in taken]
-        if len(free) < job.nodes:
-            raise SubmitFailed(f"the job {job.name} needs {job.nodes} hosts: {len(free)} of {len(self.hosts)} are free")
-        return tuple(free[: job.nodes])
 
     def _argv(self, job: Job, hosts: tuple[str, ...]) -> list[str]:
         # A terminal (-tt), so that the job ends when the connection does; stty, since its lines would end in CR LF.

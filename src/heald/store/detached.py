@@ -38,7 +38,7 @@ class Detached:
 
     @property
     def status(self) -> int | None:
-        """How the script ended: its exit status, negative for a signal; None while it goes on, or when nobody saw it."""
+        """How the script ended: exit status, negative for a signal; None while it goes on, or when nobody saw it."""
         try:
             return int(self.status_file.read_text())
         except (OSError, ValueError):

@@ -129,7 +129,8 @@ class Folder:
         except OSError as error:
             raise refused("read", path, error) from error
         if blake2b(data, digest_size=16).hexdigest() != path.name:
-            raise JournalCorrupt(f"{path} is damaged: its content is not what its name says", hint=f"remove it and {hint}")
+            text = f"{path} is damaged: its content is not what its name says"
+            raise JournalCorrupt(text, hint=f"remove it and {hint}")
         return data
 
     def has(self, ref: Ref) -> bool:

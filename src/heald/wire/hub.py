@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -21,11 +22,12 @@ from zmq.utils import z85
 
 from heald.core.errors import ConfigurationError, UsageError
 from heald.wire import address
-from heald.wire.channel import BYE, HELLO, REFUSED, VERSION, WELCOME, WHO, Frames, Head, decode, encode
+from heald.wire.channel import BYE, HELLO, REFUSED, VERSION, WELCOME, WHO, Frames, Head, pack, unpack
 from heald.wire.key import Keys
 from heald.wire.peer import Peer
 
 _ZAP = "inproc://zeromq.zap.01"  # where ZeroMQ asks who may connect (https://rfc.zeromq.org/spec/27/)
+_AT_ONCE = 256  # agents that get a beat one after another: a few milliseconds
 _PORTS = 10  # ports to try: one that is free at one address may be taken at another
 FENCED = "this agent was given up, and its work is done elsewhere"
 
@@ -67,6 +69,7 @@ class Hub:
         self._listener = listener
         self._allowed = keys.agent.public
         self._peers: dict[bytes, Peer] = {}
+        self._turns: deque[bytes] = deque()  # names of the peers, and of some that are none any more
         self._fenced: set[bytes] = set()
         self._uncommitted: set[bytes] = set()
         self._beaten = math.inf  # when the last beat was
@@ -99,8 +102,8 @@ class Hub:
         try:
             for place in places:
                 self._socket.bind(address.endpoint(place, port or "*"))
-                bound.append(self._socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode())
-                port = int(bound[0].rpartition(":")[2])
+                port = int(self._socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").rpartition(b":")[2])
+                bound.append(address.endpoint(place, port))
         except zmq.ZMQError:
             for one in bound:
                 self._socket.unbind(one)
@@ -126,33 +129,45 @@ class Hub:
         if peer is not None:
             peer.send(frames)
 
-    def _transmit(self, name: bytes, frames: Frames) -> None:
+    def _transmit(self, name: bytes, message: bytes) -> None:
         try:
-            self._socket.send_multipart([name, *frames], zmq.NOBLOCK, copy=True)
+            self._socket.send_multipart([name, message], zmq.NOBLOCK, copy=len(message) < zmq.COPY_THRESHOLD)
         except zmq.ZMQError:
             pass  # its connection is gone for now; when it is back, what is missing is sent again
 
     def _say(self, name: bytes, kind: int, text: str = "") -> None:
         """Say something to an agent that may be no peer."""
-        self._transmit(name, [encode(Head(VERSION, kind, self.instance)), text.encode()])
+        self._transmit(name, pack(Head(VERSION, kind, self.instance), [text.encode()]))
 
-    def beat(self, now: float) -> None:
-        """To be called a few times within `silence`: says that the head is here, and gives up who is silent."""
-        stopped = now - self._beaten > self.silence / 2  # this process itself (Ctrl-Z), and could hear nobody
+    def beat(self, now: float) -> float:
+        """Say to agents that the head is here, and give up who is silent; of very many only some, the next ones.
+
+        To be called so often that each has its turn a few times within `silence`; which part of all had theirs now.
+        """
+        if now - self._beaten > self.silence / 2:  # this process itself was stopped (Ctrl-Z), and could hear nobody
+            for one in self._peers.values():
+                one.time = now
         self._beaten = now
-        for name, peer in list(self._peers.items()):
-            if stopped:
-                peer.time = now
-            if now - peer.time > self.silence:
+        count = len(self._turns)
+        for _ in range(min(count, _AT_ONCE)):
+            name = self._turns.popleft()
+            peer = self._peers.get(name)
+            if peer is not None and now - peer.time > self.silence:
                 self.give_up(name, f"nothing was heard of it for {self.silence:g} s")
-            else:
+            elif peer is not None:
                 peer.beat()
+                self._turns.append(name)
+        return min(1.0, _AT_ONCE / count) if count else 1.0
 
     def commit(self, ready: Callable[[bytes], bool]) -> None:
         """All that was heard so far is on record, of agents that are `ready`: they need not keep it."""
-        for name in [one for one in self._uncommitted if ready(one)]:
-            self._uncommitted.discard(name)
-            if name in self._peers:
+        if not self._uncommitted:
+            return
+        heard, self._uncommitted = self._uncommitted, set()  # a new one: a set that was large stays slow to go through
+        for name in heard:
+            if not ready(name):
+                self._uncommitted.add(name)
+            elif name in self._peers:
                 self._peers[name].channel.commit()
 
     def give_up(self, name: bytes, reason: str) -> None:
@@ -175,10 +190,10 @@ class Hub:
             heard = True
             for _ in range(256):
                 try:
-                    name, *frames = self._socket.recv_multipart(zmq.NOBLOCK)
+                    name, message, *_ = self._socket.recv_multipart(zmq.NOBLOCK)
                 except zmq.Again:
                     break
-                self._take(name, frames)
+                self._take(name, message)
             self._admit()
         return heard
 
@@ -190,33 +205,32 @@ class Hub:
             status = [b"200", b"OK", b"agent", b""] if right else [b"400", b"not a key of this run", b"", b""]
             self._gate.send_multipart([version, request, *status])
 
-    def _take(self, name: bytes, frames: list[bytes]) -> None:
+    def _take(self, name: bytes, message: bytes) -> None:
         if name in self._fenced:
             self._say(name, REFUSED, FENCED)
             return
         try:
-            self._answer(name, decode(frames[0] if frames else b""), frames[1:])
+            self._answer(name, *unpack(message))
         except (msgspec.DecodeError, UsageError) as raised:  # a fault of one agent is not the end of the others
             logging.getLogger("heald").error("agent %s: %s", name.decode(errors="replace"), raised)
             self.give_up(name, f"it sent what cannot be: {raised}")
 
-    def _answer(self, name: bytes, head: Head, frames: list[bytes]) -> None:
+    def _answer(self, name: bytes, head: Head, frames: Frames) -> None:
         peer = self._peers.get(name)
-        body = frames[0] if frames else b""
         if head.version != VERSION:
             text = f"it speaks version {head.version} of the protocol and the head {VERSION}: use one heald on both"
             self._say(name, REFUSED, text)
         elif head.kind == HELLO:
             if peer is None:
-                peer = self._meet(name, body)
+                peer = self._meet(name, bytes(frames[0]))
             if peer is not None:
                 peer.time = time.monotonic()
-                peer.say(WELCOME, peer.channel.heard)
-                peer.repeat(head.safe if head.instance == self.instance else 0)
+                peer.say(WELCOME)
+                peer.beat()
         elif peer is None or head.instance != self.instance:
             self._say(name, WHO)
         elif head.kind == BYE:
-            self.give_up(name, body.decode(errors="replace"))
+            self.give_up(name, bytes(frames[0]).decode(errors="replace"))
         else:
             peer.time = time.monotonic()
             self._uncommitted.add(name)
@@ -228,6 +242,7 @@ class Hub:
             return None
         peer = Peer(partial(self._transmit, name), partial(self._listener.heard, name), self.instance)
         self._peers[name] = peer
+        self._turns.append(name)
         return peer
 
     def close(self) -> None:

@@ -15,7 +15,6 @@ import msgspec
 
 from heald.core.errors import ConfigurationError
 
-
 Key = Annotated[str, msgspec.Meta(pattern=r"^[!-~]{40}$")]
 
 

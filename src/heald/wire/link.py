@@ -11,7 +11,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from heald.wire import address
 from heald.wire.address import Unreachable
-from heald.wire.channel import BYE, HELLO, REFUSED, WELCOME, WHO, Frames, Head, decode
+from heald.wire.channel import BYE, HELLO, REFUSED, VERSION, WELCOME, WHO, Frames, Head, unpack
 from heald.wire.key import Pair
 from heald.wire.peer import Peer
 
@@ -68,6 +68,7 @@ class Link:
         self._socket.curve_secretkey = pair.secret.encode()
         self.endpoint = ""
         self.welcome = False  # a head has taken this agent in
+        self._dead: set[int] = set()  # instances of the head after which another came
         self.peer = Peer(self._transmit, self._hear)
 
     def connect(self, endpoints: Sequence[str], timeout: float = 30.0) -> None:
@@ -77,7 +78,8 @@ class Link:
         """
         deadline = time.monotonic() + timeout
         reached = address.reachable(endpoints, timeout)
-        monitor: Any = self._socket.get_monitor_socket(_MADE | sum(_FAILED))
+        # At a new address each time: ZeroMQ takes a while to let one go.
+        monitor: Any = self._socket.get_monitor_socket(_MADE | sum(_FAILED), f"inproc://{time.monotonic_ns()}")
         try:
             if self.endpoint:
                 self._socket.disconnect(self.endpoint)  # a new connection: ZeroMQ may have given that one up for good
@@ -130,9 +132,9 @@ class Link:
         else:
             self.say_hello()
 
-    def _transmit(self, frames: Frames) -> None:
+    def _transmit(self, message: bytes) -> None:
         try:
-            self._socket.send_multipart(list(frames), zmq.NOBLOCK, copy=True)
+            self._socket.send(message, zmq.NOBLOCK, copy=len(message) < zmq.COPY_THRESHOLD)
         except zmq.ZMQError:
             pass  # there is no connection for now; when it is back, what is missing is sent again
 
@@ -147,15 +149,22 @@ class Link:
         """
         heard = False
         while self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            try:
+                message = self._socket.recv(zmq.NOBLOCK)
+            except zmq.Again:  # it went with its connection
+                continue
             heard = True
-            first, *frames = self._socket.recv_multipart(zmq.NOBLOCK)
-            self._take(decode(first), frames)
+            self._take(*unpack(message))
         return heard
 
-    def _take(self, head: Head, frames: list[bytes]) -> None:
+    def _take(self, head: Head, frames: Frames) -> None:
         self.peer.time = time.monotonic()
+        if head.version != VERSION:
+            raise Refused(f"the head speaks version {head.version} of the protocol, and this agent {VERSION}")
         if head.kind == REFUSED:
-            raise Refused(frames[0].decode(errors="replace"))
+            raise Refused(bytes(frames[0]).decode(errors="replace"))
+        if head.instance in self._dead:
+            return  # its last words, on a connection that was slower than the new one
         if head.kind == WHO:
             if self.welcome:
                 self.welcome = False
@@ -163,15 +172,16 @@ class Link:
         elif head.kind == WELCOME:
             if not self.welcome:
                 self._welcomed(head)
-        elif self.welcome and head.instance == self.peer.channel.instance:  # not the last words of a head before
+        elif self.welcome and head.instance == self.peer.channel.instance:
             self.peer.take(head, frames)
 
     def _welcomed(self, head: Head) -> None:
         self.welcome = True
         if head.instance != self.peer.channel.instance:
+            self._dead.add(self.peer.channel.instance)
             self.peer.channel.renew(head.instance)
             self._listener.welcomed()
-        self.peer.repeat(head.number)
+        self.peer.beat()
 
     def leave(self, reason: str) -> None:
         """Say goodbye: what this agent had is over, or is to be done elsewhere."""

@@ -10,22 +10,21 @@ from collections.abc import Callable
 
 from heald.wire.channel import AGAIN, BEAT, DATA, Channel, Frames, Head
 
-Transmit = Callable[[Frames], None]
+Transmit = Callable[[bytes], None]
 Deliver = Callable[[Frames], None]
 
 
 class Peer:
     """The other end, as one end sees it. `transmit` sends a message or drops it; `deliver` takes each one in once.
 
-    >>> from heald.wire.channel import decode
+    >>> from heald.wire.channel import unpack
     >>> sent, got = [], []
     >>> here = Peer(sent.append, got.append)
     >>> there = Peer(sent.append, got.append)
     >>> here.send([b"weft"])
-    >>> head, *frames = sent.pop()
-    >>> there.take(decode(head), frames)
-    >>> got
-    [[b'weft']]
+    >>> there.take(*unpack(sent.pop()))
+    >>> [bytes(frame) for frame in got.pop()]
+    [b'weft']
     """
 
     def __init__(self, transmit: Transmit, deliver: Deliver, instance: int = 0) -> None:
@@ -34,24 +33,32 @@ class Peer:
         self._transmit = transmit
         self._deliver = deliver
         self._asked = -1  # what had been heard when a gap was asked for
+        self._spoke = False  # something was sent since the last beat
+        self._before = 0  # what had been sent at the last beat
 
     def send(self, frames: Frames) -> None:
         """Send a message; it is kept until it is safe there."""
+        self._spoke = True
         number = self.channel.keep(frames)
-        self._transmit([self.channel.head(DATA, number), *frames])
+        self._transmit(self.channel.message(DATA, number, frames))
 
     def beat(self) -> None:
-        """Say that this end is here, and how much it has sent: if the last of it was lost, nothing else would tell."""
-        self.say(BEAT, self.channel.sent)
+        """Say that this end is here, and how much it has sent: if the last of it was lost, nothing else would tell.
 
-    def say(self, kind: int, number: int = 0, *frames: bytes) -> None:
+        Where something was sent since the last time, and all before that is known to be safe there, it need not be said.
+        """
+        if not self._spoke or self.channel.first < self._before:
+            self.say(BEAT, self.channel.sent)
+        self._spoke, self._before = False, self.channel.sent
+
+    def say(self, kind: int, number: int = 0, text: bytes = b"") -> None:
         """Send something that is not kept."""
-        self._transmit([self.channel.head(kind, number), *frames])
+        self._transmit(self.channel.message(kind, number, [text]))
 
     def repeat(self, heard: int) -> None:
         """Send again what came after the last that was heard."""
         for number, frames in self.channel.after(heard):
-            self._transmit([self.channel.head(DATA, number), *frames])
+            self._transmit(self.channel.message(DATA, number, frames))
 
     def take(self, head: Head, frames: Frames) -> None:
         """Deal with a message of the other end."""

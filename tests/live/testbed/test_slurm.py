@@ -34,7 +34,7 @@ def test_slurm_gives_gpus(slurm: Slurm) -> None:
 def test_a_job_survives_an_outage_of_the_controller(slurm: Slurm, tmp_path: Path) -> None:
     job = slurm.submit("sleep 60", folder=tmp_path)
     slurm.await_state(job, "RUNNING")
-    slurm.await_saved()
+    slurm.await_saved(job)
     slurm.stop_controller()
     failed = slurm.hosts.run(HEAD, ["squeue"], status=1)
     assert "Unable to contact slurm controller (connect failure)" in failed.stderr

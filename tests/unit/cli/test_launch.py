@@ -33,7 +33,16 @@ def test_a_python_file_with_inputs_is_a_command(script: str) -> None:
     assert routed(["run", script, ":::", "a"]) == (True, [script, ":::", "a"])
 
 
-def test_a_python_file_that_is_not_there_is_a_command(script: str) -> None:
+def test_a_python_file_that_is_not_there_is_a_script_to_be_missed(script: str) -> None:
+    assert routed(["run", "other.py"]) == (False, ["run", "script", "other.py"])
+
+
+def test_a_program_whose_name_ends_so_is_a_command(
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "other.py").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     assert routed(["run", "other.py"]) == (True, ["other.py"])
 
 

@@ -86,6 +86,49 @@ def test_the_status_is_the_scripts(tmp_path: Path, text: str, status: int) -> No
     assert heald("--quiet", "study.py", cwd=tmp_path).returncode == status
 
 
+FAILING = """import heald
+
+
+@heald.command
+def simulate():
+    return "echo no such deck >&2; exit 3"
+
+
+simulate.submit().result()
+"""
+
+
+def test_what_the_script_raises_is_told_from_its_own_line_on(tmp_path: Path) -> None:
+    (tmp_path / "study.py").write_text(FAILING)
+    result = heald("study.py", cwd=tmp_path)
+    assert result.returncode == 1
+    lines = result.stderr.splitlines()
+    assert lines[:2] == ["Traceback (most recent call last):", '  File "study.py", line 9, in <module>']
+    assert "heald.core.errors.CommandFailed: simulate#1: the command exited with status 3" in result.stderr
+    assert "no such deck" in map(str.strip, lines), "what the task printed"
+    assert "  tasks    1: 1 failed" in lines
+
+
+def test_a_script_without_tasks_has_no_summary(tmp_path: Path) -> None:
+    (tmp_path / "study.py").write_text("print('hello')")
+    result = heald("study.py", cwd=tmp_path)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "hello\n", "")
+
+
+def test_a_script_that_is_no_python(tmp_path: Path) -> None:
+    (tmp_path / "study.py").write_text("def (")
+    result = heald("--quiet", "study.py", cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.startswith('  File "study.py", line 1\n    def (')
+
+
+def test_a_script_that_is_not_there(tmp_path: Path) -> None:
+    result = heald("study.py", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "'study.py' does not exist" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_executor_that_is_none_is_usage(tmp_path: Path) -> None:
     (tmp_path / "study.py").write_text("")
     result = heald("--executor", "cloud", "study.py", cwd=tmp_path)

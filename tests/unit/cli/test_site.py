@@ -62,3 +62,23 @@ def test_detect_wants_to_know_which_of_several(tmp_path: Path) -> None:
     result = heald("detect", "here", "-o", "-", status=2)
     assert "there are slurm and lsf here" in result.stderr
     assert "cannot run sinfo" in heald("detect", "here", "--scheduler", "slurm", status=1).stderr
+
+
+def test_check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setenv("COLUMNS", "200")
+    result = heald("check", "local", "--nodes", "2")
+    titles, *rows = result.stdout.splitlines()
+    assert titles.split()[:3] == ["HOST", "CORES", "NUMA"]
+    assert len([row for row in rows if "tcp://" in row]) == 2
+    assert "the first result came" in result.stdout
+    assert "2 of 2 agents are here" in result.stderr
+    assert len(json.loads(heald("check", "local", "--json").stdout)["nodes"]) == 1
+
+
+def test_check_of_a_site_that_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    (tmp_path / "mine.toml").write_text('setup = ["echo no such module >&2; exit 3"]')
+    result = heald("check", "./mine.toml", status=1)
+    assert "no such module" in result.stderr
+    assert "Traceback" not in result.stderr

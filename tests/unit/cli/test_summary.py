@@ -3,9 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from heald.cli.summary import lines, summary
+from heald.core.errors import JournalError
 from heald.flow.run import Run
+from heald.store.frame import HEADER
 
 
 def test_summary_of_a_run(study: Path) -> None:
@@ -28,6 +31,13 @@ def test_summary_of_a_run(study: Path) -> None:
     times = [view.seconds or 0.0 for view in found.slowest]
     assert times == sorted(times, reverse=True)
     assert found.bytes == (study / "journal.log").stat().st_size
+
+
+def test_a_journal_that_says_nothing(study: Path, tmp_path: Path) -> None:
+    head = (study / "journal.log").read_bytes()[: HEADER.size]
+    (tmp_path / "journal.log").write_bytes(head)
+    with pytest.raises(JournalError, match="says nothing yet"):
+        summary(Run(tmp_path))
 
 
 def test_lines_fit_and_end_with_what_to_type(study: Path) -> None:

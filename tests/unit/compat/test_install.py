@@ -29,8 +29,8 @@ print(one is two, python_app is parsl.app.app.python_app, parsl.AUTO_LOGNAME, pa
 
 def test_what_is_not_served_says_so(tmp_path: Path) -> None:
     script = """
-from parsl.providers import SlurmProvider
-for act in (lambda: SlurmProvider("debug"), lambda: __import__("parsl.executors.high_throughput.interchange")):
+from parsl.providers import CondorProvider
+for act in (lambda: CondorProvider(), lambda: __import__("parsl.executors.high_throughput.interchange")):
     try:
         act()
     except Exception as raised:
@@ -41,7 +41,7 @@ except ImportError as raised:
     print("ImportError")
 """
     first, second, third = run(script, tmp_path).splitlines()
-    assert first.startswith("NotServed heald does not serve parsl's SlurmProvider   hint: one machine")
+    assert first.startswith("NotServed heald does not serve parsl's CondorProvider   hint: heald knows Slurm")
     assert second.startswith("ModuleNotFoundError heald serves no parsl.executors.high_throughput.interchange")
     assert third == "ImportError"
 

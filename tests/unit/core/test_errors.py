@@ -57,7 +57,7 @@ def test_tree_is_drawn_as_it_is() -> None:
 def test_codes_are_stable_and_each_has_its_own() -> None:
     assert [cls.code for cls in CLASSES] == [
         "heald", "usage", "not-picklable", "cycle", "configuration",
-        "journal", "journal-locked", "journal-corrupt", "staging", "site", "submit", "scheduler-unreachable",
+        "journal", "journal-locked", "journal-corrupt", "staging", "requeue", "site", "submit", "scheduler-unreachable",
         "task", "dependency", "worker-lost", "out-of-memory", "walltime", "command-failed", "output-missing", "result",
         "cancelled",
     ]  # fmt: skip

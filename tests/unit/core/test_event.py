@@ -47,7 +47,7 @@ def test_events_cannot_be_changed() -> None:
 
 
 def test_failure_holds_no_text_that_no_record_can_hold() -> None:
-    failure = Failure("user", "no file a\udcff", traceback="\udcfe", stdout="/logs \udcff/1.out")
-    assert (failure.message, failure.traceback, failure.stdout) == ("no file a\\udcff", "\\udcfe", "/logs \\udcff/1.out")
+    failure = Failure("user", "no file a\udcff", traceback="\udcfe", stdout="\udcff/1.out")
+    assert (failure.message, failure.traceback, failure.stdout) == ("no file a\\udcff", "\\udcfe", "\\udcff/1.out")
     ended = Finished(1, 0.0, 1, failure.with_logs("\udcff", "é"))
     assert codec.decode(codec.encode([ended])) == [ended]

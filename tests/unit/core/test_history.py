@@ -173,11 +173,14 @@ def test_next_process_takes_up_what_was_not_done(history: History) -> None:
     assert (record.state, record.attempt, record.submitted) == (State.done, 2, 10.0)
 
 
-def test_attempts_of_the_process_before_are_late(history: History) -> None:
-    history.extend([submitted(1), placed(1), OPENED, submitted(1), placed(1, 1)])
-    assert states(history) == ["ready"]
+def test_next_process_may_find_the_last_attempt_still_running(history: History) -> None:
+    history.extend([submitted(1), placed(1), OPENED, submitted(1), placed(1, 2), OPENED, submitted(1), placed(1, 1)])
+    assert states(history) == ["ready"], "that one was over"
     history.apply(placed(1, 2))
     assert states(history) == ["placed"]
+    history.apply(Finished(1, 22.0, 2, VALUE))
+    assert states(history) == ["done"]
+    assert history.records[1].attempt == 2
 
 
 def test_failed_task_is_run_again_by_the_next_process(history: History) -> None:

@@ -252,6 +252,55 @@ def test_ranks_spread_evenly_and_the_first_nodes_get_the_remainder() -> None:
     assert len({share.node for share in lease.shares}) == 3
 
 
+def test_at_most_so_many_such_tasks_on_a_node() -> None:
+    placement = nodes(2, cores=8)
+    push(placement, *[Resources(tasks_per_node=2)] * 5, *[Resources()] * 2)
+    placed = placement.place(now=0.0)
+    assert sorted(where(placed).values()) == ["a", "a", "a", "a", "b", "b"]
+    assert {task for task, _ in placed} == {1, 2, 3, 4, 6, 7}
+    assert "at most 2 such tasks on each" in placement.explain(Resources(tasks_per_node=2), now=0.0)
+    leases = dict(placed)
+    placement.release(leases[1])
+    assert [task for task, _ in placement.place(now=1.0)] == [5]
+
+
+def test_tasks_per_node_of_two_kinds_share_the_node() -> None:
+    placement = nodes(1, cores=8)
+    push(placement, Resources(tasks_per_node=2), Resources(tasks_per_node=4), *[Resources(tasks_per_node=4)] * 2)
+    assert {task for task, _ in placement.place(now=0.0)} == {1, 2, 3}
+
+
+def test_the_next_such_task_takes_over_the_place_of_one_that_ended() -> None:
+    placement = nodes(1, cores=8)
+    push(placement, *[Resources(tasks_per_node=1)] * 2)
+    ((_, lease),) = placement.place(now=0.0)
+    assert placement.following(lease, now=1.0) == 2
+
+
+def test_a_task_runs_on_the_hosts_that_it_names() -> None:
+    placement = nodes(3)
+    push(
+        placement,
+        Resources(hosts=("c",), cpus=4),
+        Resources(hosts=("c",)),
+        Resources(hosts=("b", "c"), nodes=2, ranks=2),
+    )
+    assert where(placement.place(now=0.0)) == {1: "c"}
+    absent = placement.unfit(Resources(hosts=("d",)))
+    assert absent == "needs 1 cpu on 1 node of d; none of 3 nodes could hold its share"
+    assert placement.unfit(Resources(hosts=("a", "d"), nodes=2, ranks=2)) is not None
+
+
+def test_a_promise_is_made_on_the_hosts_that_a_task_names() -> None:
+    placement = nodes(2)
+    push(placement, Resources(cpus=2, hosts=("b",), walltime=9.0))
+    placement.place(now=0.0)
+    push(placement, Resources(cpus=4, hosts=("b",)), *[Resources(cpus=2)] * 3, first=2)
+    assert where(placement.place(now=1.0)) == {3: "a", 4: "a"}
+    assert placement.reservation is not None
+    assert placement.reservation.nodes == ["b"]
+
+
 def test_a_gang_has_all_its_nodes_or_none() -> None:
     placement = nodes(2, cores=2)
     push(placement, SINGLE, Resources(ranks=4, nodes=2))

@@ -91,6 +91,12 @@ def test_what_is_no_size(value: Any) -> None:
         size(value)
 
 
+def test_hosts_are_a_set_of_names() -> None:
+    assert resources(hosts=["n4", "n3", "n4"]) == resources(hosts=("n3", "n4"))
+    assert resources(hosts="n3").hosts == ("n3",)
+    assert resources().hosts == ()
+
+
 def test_one_core_is_the_default() -> None:
     assert resources() == SINGLE == Resources(1, 0.0, 0, 0.0, 1, 1)
 
@@ -132,6 +138,12 @@ def test_ranks_spread_over_nodes(asked: dict[str, int], ranks: int, nodes: int, 
         ({"walltime": "soon"}, "'soon' is no duration"),
         ({"ranks": 3, "nodes": 2, "ranks_per_node": 2}, "ranks=3 is not nodes=2 x ranks_per_node=2"),
         ({"ranks": 2, "nodes": 3}, "a node would have none"),
+        ({"hosts": 3}, "hosts=3: must be names of machines"),
+        ({"hosts": ["n1", ""]}, "must be names of machines"),
+        ({"hosts": ["n1"], "nodes": 2}, "there are only 1"),
+        ({"tasks_per_node": -1}, "tasks_per_node=-1"),
+        ({"tasks_per_node": 1.0}, "tasks_per_node=1.0"),
+        ({"tasks_per_node": True}, "tasks_per_node=True"),
     ],
 )
 def test_needs_that_cannot_be(asked: dict[str, Any], words: str) -> None:

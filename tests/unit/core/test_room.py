@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,6 +45,39 @@ def test_what_is_taken_and_given_back_is_whole_again(asked: list[tuple[int, floa
     assert room.free.cores == list(range(8))
     assert set(room.free.devices.values()) == {WHOLE}
     assert room.free.memory == 1000
+
+
+@pytest.mark.parametrize(
+    ("node", "hosts", "fits"),
+    [
+        (Node("n3", (0,)), ("n3", "n4"), True),
+        (Node("n3", (0,)), ("n4",), False),
+        (Node("a1.n3", (0,), host="n3"), ("n3",), True),
+        (Node("a1.n3", (0,), host="n3"), ("a1",), False),
+        (Node("a1.n3", (0,), host="n3.cluster.org"), ("n3",), True),
+        (Node("a1.n3", (0,), host="n3.cluster.org"), ("n3.cluster.org",), True),
+        (Node("n3", (0,)), (), True),
+    ],
+)
+def test_a_shape_may_want_certain_hosts(node: Node, hosts: tuple[str, ...], fits: bool) -> None:
+    ((shape, _),) = shapes(Resources(hosts=hosts))
+    assert Room(node).free.fits(shape) is fits
+
+
+def test_a_part_of_the_node_itself_is_taken_and_given_back() -> None:
+    room = Room(Node("a", cpus=tuple(range(8))))
+    ((third, _),), ((half, _),) = shapes(Resources(tasks_per_node=3)), shapes(Resources(tasks_per_node=2))
+    shares = []
+    for shape in (third, third):
+        shares.append(room.free.choose("a", shape))
+        room.free.take(shares[-1])
+    assert room.free.fits(third)
+    assert not room.free.fits(half)
+    assert not room.free.has(room.free.choose("a", half))
+    for share in shares:
+        room.free.give(share)
+    assert room.free.fits(half)
+    assert room.free.itself == room.whole.itself
 
 
 def test_an_attempt_gets_rooms_of_its_own_or_none() -> None:

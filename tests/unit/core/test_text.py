@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from heald.core.text import legible, printable
+from heald.core.text import legible, printable, printed
 
 
 @pytest.mark.parametrize("text", ["", "plain", "café ☃ 漢字\n\t\x1b"])
@@ -20,3 +20,7 @@ def test_control_characters_are_replaced() -> None:
 
 def test_lines_tabs_and_letters_of_all_scripts_stay() -> None:
     assert printable("one\ttwo\nдва 漢字 é") == "one\ttwo\nдва 漢字 é"
+
+
+def test_terminal_signs_are_left_out_of_what_was_printed() -> None:
+    assert printed("\x1b[1;31mred\x1b[0m \x1b]0;title\x07<b>\r\n10%\r20%") == "red <b>\n10%\n20%"

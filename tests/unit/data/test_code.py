@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -70,6 +71,7 @@ SAME = {
     "docstring": BODY.replace("2):\n", "2):\n    '''Sums up.'''\n"),
     "annotations": BODY.replace("x, y=2)", "x: float, y: 'int' = 2) -> tuple"),
     "layout": BODY.replace("x * y", "(\n        x\n        * y\n    )"),
+    "layout in a loop": BODY.replace("n in {", "(\n            n\n            in {").replace("3}\n", "3}\n        )\n"),
     "order of a set": BODY.replace("{1, 2, 3}", "{3, 1, 2}"),
 }
 OTHER = {
@@ -120,6 +122,27 @@ def test_long_functions() -> None:
     assert {f"name{number}" for number in range(700)} == body.reads
     assert body.imports == {Import(0, "math", ())}
     assert set(body.says[1]) >= {0.5, 699.5}
+
+
+GUARDED = """def f(x, y):
+    while x:
+        try:
+            z = [n * x for n in y if n]
+            x, y = y, x
+        except ValueError as error:
+            raise KeyError(x, y) from error
+        finally:
+            print(x, y)
+    return x
+"""
+
+
+def test_layout_around_handlers() -> None:
+    laid_out = GUARDED.replace("y, x", "(\n y,\n x)").replace("(x, y)", "(\n x,\n y\n )")
+    assert code_digest(compiled(GUARDED)) == code_digest(compiled(laid_out))
+    changes = {"ValueError": "KeyError", "while x": "while y", "y, x": "y, y", "t(x, y)": "t(y)", "if n": "if x"}
+    others = [GUARDED.replace(old, new) for old, new in changes.items()]
+    assert len({code_digest(compiled(text)) for text in [GUARDED, *others]}) == len(changes) + 1
 
 
 LAMBDAS = ["x + 1", "x + 2", "x", "g(x)", "x if x else 1", "[x for x in x]"]
@@ -371,6 +394,15 @@ def test_reach_names_paths() -> None:
 )
 def test_is_project(module: str, project: bool) -> None:
     assert is_project(module) is project
+
+
+def test_what_an_installed_program_runs_is_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel of a notebook is installed, the functions in its cells are not."""
+    program = ModuleType("__main__")
+    program.__file__ = str(tmp_path / "site-packages" / "kernel" / "__main__.py")
+    monkeypatch.setitem(sys.modules, "__main__", program)
+    assert is_project("__main__")
+    assert code_digest(compiled(BODY)) != code_digest(compiled(OTHER["operator"]))
 
 
 def test_many_functions_that_know_each_other_take_no_time() -> None:

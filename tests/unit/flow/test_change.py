@@ -15,7 +15,7 @@ import heald
 from heald.core.errors import HealdError, JournalError, JournalLocked, UsageError
 from heald.core.event import Removed, Submitted
 from heald.core.state import State
-from heald.flow import change
+from heald.flow import change, driver
 from heald.flow.plan import Change
 from heald.flow.run import ENDED, KILLED, Run
 from heald.run import amend
@@ -174,11 +174,11 @@ class TestLiving:
     ) -> None:
         run = Run(path)
         heald.current_session().submit(str, held)
-        wait_until(lambda: len(run.history().records) == 2)
+        wait_until(lambda: [one.state.name for one in run.history().records.values()] == ["running", "waiting"])
         refusal = encode({1: Changed(False, "it is over")})
-        monkeypatch.setattr(change, "ask", lambda name, body: refusal)
+        monkeypatch.setattr(driver, "ask", lambda name, body: refusal)
         assert run.cancel(1) == [
-            Change(task=1, name="hold", state="placed", done=False, note="it is over"),
+            Change(task=1, name="hold", state="running", done=False, note="it is over"),
             Change(task=2, name="str", state="waiting", done=False, note="it needs hold#1"),
         ]
 
@@ -206,7 +206,7 @@ class TestLiving:
     ) -> None:
         run = Run(path)
         wait_until(lambda: 1 in run.history().records and run.history().records[1].state is not State.ready)
-        monkeypatch.delattr(change, "ask")
+        monkeypatch.delattr(driver, "ask")
         assert done(run.remove(1)) == {1: False}
         assert done(run.retry(1)) == {1: False}
 
@@ -216,7 +216,7 @@ class TestLiving:
         def refuse(name: str, body: bytes) -> bytes:
             raise ConnectionRefusedError(111, "Connection refused")
 
-        monkeypatch.setattr(change, "ask", refuse)
+        monkeypatch.setattr(driver, "ask", refuse)
         run = Run(path)
         wait_until(lambda: run.history().records)
         with pytest.raises(HealdError, match=f"process {os.getpid()}, which drives .*: Connection refused"):

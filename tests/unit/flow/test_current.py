@@ -17,7 +17,7 @@ from heald.core.errors import UsageError
 from heald.flow.current import current_session, sessions
 
 HEAD = """
-import heald, os, sys, threading
+import heald, os, sys, threading, warnings
 from pathlib import Path
 
 @heald.task
@@ -138,6 +138,7 @@ def test_a_forked_child_has_a_default_session_of_its_own(tmp_path: Path) -> None
         """
         write.submit("parent").result()
         mine = heald.current_session()
+        warnings.simplefilter("ignore")  # from Python 3.12 on, it warns of any fork beside threads
         child = os.fork()
         if not child:
             try:

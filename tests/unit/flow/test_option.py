@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from heald.core.environment import PLAIN, Environment
 from heald.core.errors import UsageError
-from heald.core.resources import Resources
+from heald.core.resources import SINGLE, Resources
 from heald.core.retry import KINDS, ONCE, USER, Retry
 from heald.core.task import FUNCTION, Work
 from heald.flow.option import Options, Settings, settings
@@ -135,6 +135,13 @@ def test_later_options_win_and_the_others_stay() -> None:
     assert then.environment == Environment({"A": "1"}, stdout="out.txt")
     assert (then.name, then.retry.limit) == ("melt", 1)
     assert first.resources.memory == 10**9
+
+
+def test_hosts_and_tasks_per_node_stay_when_others_change() -> None:
+    first = settings({"hosts": ["n4", "n3"], "tasks_per_node": 2})
+    needs = settings({"cpus": 2}, first).resources
+    assert (needs.hosts, needs.tasks_per_node, needs.cpus) == (("n3", "n4"), 2, 2)
+    assert settings({"hosts": [], "tasks_per_node": 0}, first).resources == SINGLE
 
 
 @pytest.mark.parametrize(

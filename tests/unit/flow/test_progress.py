@@ -109,6 +109,22 @@ def test_a_session_shows_it_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "10/10" in stream.getvalue()
 
 
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("stdout", [Terminal(), io.StringIO()], ids=["terminal", "file"])
+def test_what_is_printed_meanwhile_goes_where_it_should(stdout: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stderr, engine = Terminal(), Engine(submitted=2)
+    monkeypatch.setattr(sys, "stderr", stderr)
+    monkeypatch.setattr(sys, "stdout", stdout)
+    display = Progress(engine, always=False)
+    assert engine.looked.wait(10)
+    print("a result")
+    display.close()
+    above = stdout.isatty()  # above the bar, on the terminal that both are
+    assert ("a result" in stderr.getvalue()) is above
+    assert ("a result" in stdout.getvalue()) is not above
+
+
 @pytest.mark.parametrize("progress", [None, False])
 def test_a_session_is_quiet_otherwise(progress: bool | None, capsys: pytest.CaptureFixture[str]) -> None:
     with heald.Session([heald.ThreadExecutor(workers=1)], memo=None, progress=progress) as session:

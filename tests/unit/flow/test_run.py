@@ -14,6 +14,7 @@ from heald.core.state import State
 from heald.flow.run import ENDED, KILLED, RUNNING, UNKNOWN, Run, find_run, runs
 from heald.store.folder import runs_directory, scratch_run
 from heald.store.journal import read, rewrite
+from heald.store.owner import this_process
 
 
 def session(path: Path) -> heald.Session:
@@ -69,6 +70,17 @@ def test_a_run_of_another_machine(tmp_path: Path) -> None:
     run = Run(tmp_path)
     (tmp_path / "owner").write_text("written by something else")
     assert (run.owner, run.state) == (None, UNKNOWN)
+
+
+def test_a_killed_run_that_somebody_looks_after_goes_on(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    dead = msgspec.structs.replace(this_process(), started="1")
+    (tmp_path / "owner").write_bytes(msgspec.json.encode(dead))
+    assert (run.state, run.supervised) == (KILLED, False)
+    run.detached.supervise(os.getpid())
+    assert (run.state, run.supervised) == (RUNNING, True)
+    (tmp_path / "owner").unlink()
+    assert run.state == ENDED, "though its process has not gone yet"
 
 
 def test_events_are_all_that_happened(tmp_path: Path) -> None:

@@ -441,3 +441,40 @@ def test_argument_that_has_no_digest_counts_by_its_pickle() -> None:
         assert key(threading.Lock(), pickled=b"a") != key(threading.Lock(), pickled=b"b")
     with pytest.warns(UserWarning, match="f is run without its memo"):
         assert key(threading.Lock(), work=Work("f", FUNCTION, b"", memo=True)) == b""
+
+
+@pytest.mark.parametrize("outputs", ["a.csv", ["a.csv"], [Path("a.csv")], heald.File("a.csv"), 5])
+def test_outputs_are_a_list_of_files(outputs: Any) -> None:
+    with Session([heald.ThreadExecutor(1)], memo=None) as session:
+        with pytest.raises(UsageError, match=r"outputs=.*: must be a list of files"):
+            session.submit(dict, outputs=outputs)
+        assert [session.submit(dict, outputs=none).result() for none in ([], (), None)] == [
+            {"outputs": []},
+            {"outputs": ()},
+            {"outputs": None},
+        ]
+
+
+def test_folders_have_names_that_records_can_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match=r"journal='a\\udcff': has bytes that are no UTF-8"):
+        Session([heald.ThreadExecutor(1)], journal="a\udcff")
+    odd = tmp_path / "a\udcff"
+    odd.mkdir()
+    monkeypatch.chdir(odd)
+    with pytest.raises(UsageError, match=r"current folder=.*: has bytes that are no UTF-8"):
+        Session([heald.ThreadExecutor(1)]).start()
+
+
+def test_logs_are_in_its_folder(tmp_path: Path) -> None:
+    session = Session([heald.ThreadExecutor(1)], journal=tmp_path / "run.heald", memo=None)
+    with pytest.raises(UsageError, match="not opened yet"):
+        session.logs
+    with session:
+        assert session.logs == tmp_path / "run.heald" / "logs"
+
+
+def test_the_warning_of_no_memo_says_which_argument() -> None:
+    with Session([heald.ThreadExecutor(1)]) as session:
+        held = heald.task(memo=True)(lambda deck, lock: None)
+        with pytest.warns(UserWarning, match=r"is run without its memo: \['lock'\]: a _thread.lock cannot be digested"):
+            session.call(held, (1,), {"lock": threading.Lock()}).result()

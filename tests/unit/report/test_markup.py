@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from heald.report.markup import printed, short, text
+from heald.report.markup import short, text
 
 
 def test_markup_is_text() -> None:
@@ -11,10 +11,6 @@ def test_markup_is_text() -> None:
 
 def test_signs_that_nobody_sees_are_shown() -> None:
     assert text("a\x00b‮c\n\td") == "a�b�c\n\td"
-
-
-def test_terminal_signs_are_left_out_of_what_was_printed() -> None:
-    assert printed("\x1b[1;31mred\x1b[0m \x1b]0;title\x07<b>\r\n") == "red &lt;b&gt;\n"
 
 
 def test_short_counts_signs_before_they_are_made_safe() -> None:

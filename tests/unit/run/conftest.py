@@ -73,6 +73,10 @@ class Workers:
     def signal(self, worker: int, number: int) -> None:
         self.tell(Signal(worker, number))
 
+    def warn(self, lane: Lane, order: Order, why: bytes) -> None:
+        """Say to an attempt that its time ends."""
+        lane.warn(order, why, lambda worker, number: self.tell(Signal(worker, number, alone=True)))
+
     def order(self, function: Callable[..., Any], *args: Any, kind: str = "function", **options: Any) -> Order:
         """The first attempt of a new task."""
         importable(function.__module__)  # what stands in a test goes by value
@@ -167,3 +171,33 @@ def apart() -> Callable[..., Any]:
         return pickle.loads(run.stdout)
 
     return call
+
+
+_MPI4PY = """
+import os
+
+class World:
+    def Get_rank(self):
+        return int(os.environ["FAKE_RANK"])
+
+    def Get_size(self):
+        return int(os.environ["FAKE_SIZE"])
+
+    def Abort(self, status):
+        os._exit(40 + status)
+
+COMM_WORLD = World()
+
+def Get_library_version():
+    return "Fake MPI 1.0, built today\\n"
+"""
+
+
+@pytest.fixture
+def mpi4py(tmp_path: Path) -> Path:
+    """A folder with a stand-in for mpi4py: its rank and size are those of FAKE_RANK and FAKE_SIZE."""
+    folder = tmp_path / "site"
+    (folder / "mpi4py").mkdir(parents=True)
+    (folder / "mpi4py" / "__init__.py").touch()
+    (folder / "mpi4py" / "MPI.py").write_text(_MPI4PY)
+    return folder

@@ -1,16 +1,8 @@
 from __future__ import annotations
 
-import pytest
-
 from heald.core.placement import Share
 from heald.core.resources import Resources
-from heald.run.affinity import variables
-
-
-@pytest.fixture(autouse=True)
-def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
-        monkeypatch.delenv(name, raising=False)
+from heald.run.affinity import names, variables
 
 
 def test_threads_are_as_many_as_cores() -> None:
@@ -23,9 +15,8 @@ def test_a_rank_has_the_threads_of_its_own_cores() -> None:
     assert variables(Share("here", (0, 1, 2, 3), ranks=2), Resources(cpus=2, ranks=2))["OMP_NUM_THREADS"] == "2"
 
 
-def test_what_the_user_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    assert "OMP_NUM_THREADS" not in variables(Share("here", (0,)), Resources())
+def test_processes_are_known_by_run_task_and_attempt() -> None:
+    assert names("/tmp/run.heald", 7, 2) == {"HEALD_RUN": "/tmp/run.heald", "HEALD_TASK": "7", "HEALD_ATTEMPT": "2"}
 
 
 def test_devices_are_its_own_alone() -> None:

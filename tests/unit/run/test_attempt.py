@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
+import numpy as np
 import pytest
 
 import heald
 from heald.core.event import Failure
 from heald.core.ref import Ref
+from heald.core.resources import Resources
 from heald.core.retry import OUT_OF_MEMORY, RESULT, STAGING, USER
 from heald.core.task import Payload, Work
 from heald.data.arena import Arena
@@ -31,6 +34,8 @@ class Elsewhere:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.run = str(folder / "run")
+        self.initializer = b""
         self.entered: list[int] = []
         self.cache = folder / "cache"
         self.kills = Kills()
@@ -207,6 +212,72 @@ class TestFiles:
         found = run(str, heald.File(str(tmp_path / "missing")))
         assert found.kind == STAGING
         assert "missing" in found.message
+
+
+# Starts three ranks, for what stands behind it.
+LAUNCHER = """
+import os, subprocess, sys
+search = os.pathsep.join([sys.argv[1], os.environ["PYTHONPATH"]])
+around = [{**os.environ, "PYTHONPATH": search, "FAKE_RANK": str(rank), "FAKE_SIZE": "3"} for rank in range(3)]
+sys.exit(max(one.wait() for one in [subprocess.Popen(sys.argv[2:], env=each) for each in around]))
+"""
+
+
+class TestOnRanks:
+    @pytest.fixture(autouse=True)
+    def launcher(self, tmp_path: Path, mpi4py: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "launcher.py").write_text(LAUNCHER)
+        monkeypatch.setenv("HEALD_MPI_PREFIX", f"{sys.executable} {tmp_path}/launcher.py {mpi4py}")
+
+    def test_the_values_of_all(self, run: Any, arena: Arena, elsewhere: Elsewhere) -> None:
+        def scaled(array: Any, more: Any) -> Any:
+            from mpi4py import MPI
+
+            return array * MPI.COMM_WORLD.Get_rank() + len(more)
+
+        call = Call(Work("scaled", "function", b"f", resources=Resources(ranks=3)), cloudpickle.dumps(scaled))
+        arguments, _ = pack_call((np.ones(50_000), Placeholder()), {}, arena, name="scaled")
+        inputs, _ = pack(["a", np.ones(20_000)], arena, subject="it")
+        found = run.once(call, arguments, (inputs,))
+        assert [float(part.mean()) for part in found] == [2.0, 3.0, 4.0]
+        assert not list(Path(elsewhere.run, "ranks").iterdir())
+        assert call.measured is not None
+        assert call.function is None, "it was loaded in the worker"
+
+    def test_files_are_brought_once_and_delivered(self, run: Any, tmp_path: Path) -> None:
+        def copy(source: Any, outputs: Any = ()) -> str:
+            from mpi4py import MPI
+
+            if not MPI.COMM_WORLD.Get_rank():
+                Path(outputs[0]).write_text(Path(source).read_text())
+            return str(source)
+
+        (tmp_path / "a.txt").write_text("hello")
+        files = heald.File(str(tmp_path / "a.txt")), heald.File(str(tmp_path / "b.txt"))
+        arguments, _ = pack_call(files[:1], {"outputs": [files[1]]}, None, name="copy")
+        call = Call(Work("copy", "function", b"f", resources=Resources(ranks=3)), cloudpickle.dumps(copy))
+        assert run.once(call, arguments) == [str(tmp_path / "a.txt")] * 3
+        assert (tmp_path / "b.txt").read_text() == "hello"
+
+    def test_one_that_raises(self, run: Any, elsewhere: Elsewhere) -> None:
+        found = run(fail, ValueError("no good"), resources=Resources(ranks=3))
+        assert found.message == "rank 0 of 3: ValueError: no good"
+        assert not list(Path(elsewhere.run, "ranks").iterdir())
+
+    def test_without_a_launcher(self, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HEALD_MPI_PREFIX", "no-such-mpiexec -n 3")
+        found = run(add, 1, 2, resources=Resources(ranks=3))
+        assert found.message == "there is no command 'no-such-mpiexec'"
+
+
+def test_a_command_of_singletons(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEALD_MPI_PREFIX", "env")
+    words = ["sh", "-c", "echo ... singletons will be started. >&2; echo done"]
+    line = CommandLine(words, stdout=tmp_path / "out", stderr=tmp_path / "err")
+    found = run(lambda: line, kind="command", resources=Resources(ranks=2))
+    assert found.message.startswith("each of its 2 ranks believes that it is the only one")
+    assert found.final
+    assert (tmp_path / "out").read_text() == "done\n"
 
 
 class TestPacked:

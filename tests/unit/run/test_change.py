@@ -226,10 +226,11 @@ def test_retry_that_fails_again_fails_what_needs_it(life: Life, tmp_path: Path) 
     assert records[bad.task].attempt == 2
 
 
-def test_retry_of_what_is_not_over(life: Life) -> None:
+def test_retry_of_what_is_not_over(life: Life, wait_until: Callable[..., None]) -> None:
     held = life.held()
+    wait_until(held.running)
     after = life.session.submit(str, held)
-    for future, state in ((held, "placed"), (after, "waiting")):
+    for future, state in ((held, "running"), (after, "waiting")):
         found = life.ask(Retry((life.again(future),)))
         assert found[future.task] == Changed(False, f"it is {state}, not over")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import random
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -24,6 +25,7 @@ class FakeLane:
     """A worker that starts orders when the test says so: the first `started` of `fifo` are no longer to be had."""
 
     deep = True
+    asked = False
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -55,6 +57,7 @@ class FakeHost:
         self.limits: list[tuple[int, float]] = []
         self.timers: list[Callable[[], None]] = []
         self.opened: list[FakeLane] = []
+        self.numbers = itertools.count(1)
         self.deep = deep
         node = Node("here", tuple(range(cpus)), tuple(map(str, range(gpus))), 10**9)
         self.dispatch = Dispatch("process", [node], self, self._hold, lambda lease: self._open())
@@ -63,7 +66,7 @@ class FakeHost:
         lane.holds.append(lease)
 
     def _open(self) -> FakeLane:
-        lane = FakeLane(f"worker-{len(self.opened) + 1}")
+        lane = FakeLane(f"worker-{next(self.numbers)}")
         lane.deep = self.deep
         self.opened.append(lane)
         return lane
@@ -265,7 +268,7 @@ class TestTakeBack:
 
     def test_what_is_behind_a_long_one_goes_to_the_idle(self, host: FakeHost) -> None:
         lane = self.behind_a_long_one(host)
-        lane.long = True
+        host.dispatch.began(lane)
         host.pump()
         assert sorted(host.where()) == [[0], [2, 3, 4, 5]]
 
@@ -298,7 +301,7 @@ class TestTakeBack:
 
     def test_no_more_is_put_behind_a_long_one(self, host: FakeHost) -> None:
         lane = self.behind_a_long_one(host)
-        lane.long = True
+        host.dispatch.began(lane)
         host.push(*range(100, 110))
         host.pump()
         assert [order.task for order in lane.fifo] == [0, 2, 3, 4, 5]
@@ -324,7 +327,7 @@ class TestTakeBack:
         host.pump()
         lane = host.lane_of(1)
         assert [order.task for order in lane.fifo] == [1, 2, 3]
-        lane.long = True
+        host.dispatch.began(lane)
         for _ in range(3):
             host.pump()
         assert [order.task for order in lane.fifo] == [1, 2, 3]
@@ -336,14 +339,14 @@ class TestTakeBack:
         host.pump()
         host.learn(SHORT, 0.001)
         lane = self.behind_a_long_one(host)
-        lane.long = True
+        host.dispatch.began(lane)
         host.push(101, work=UNKNOWN, needs=Resources(gpus=1))
         host.pump()
         assert len(lane.fifo) == 1
 
     def test_attempts_are_numbered_anew(self, host: FakeHost) -> None:
         lane = self.behind_a_long_one(host)
-        lane.long = True
+        host.dispatch.began(lane)
         host.pump()
         other = next(one for one in host.opened if one is not lane)
         assert {order.attempt for order in other.fifo} == {2}
@@ -379,7 +382,7 @@ class TestLanes:
         host.dispatch.gone(lane, list(lane.fifo))
         lane.fifo.clear()
         host.pump()
-        assert lane not in host.dispatch.lanes
+        assert lane.name not in host.dispatch.lanes
         assert host.lane_of(3) is host.opened[2]
 
     def test_an_idle_one_that_died_is_not_used_again(self, host: FakeHost) -> None:
@@ -424,7 +427,9 @@ def test_every_task_ends_once_whatever_happens(cpus: int, seed: int, tasks: list
         if busy and act > 0.3:
             lane = chance.choice(busy)
             lane.started = min(len(lane.fifo), lane.started + chance.randrange(2))
-            lane.long = chance.random() < 0.2
+            lane.long = False
+            if chance.random() < 0.2:
+                host.dispatch.began(lane)
             if act > 0.9:
                 host.dispatch.take_back(lane, chance.randrange(3))
             elif lane.fifo and act > 0.5:
@@ -440,6 +445,6 @@ def test_every_task_ends_once_whatever_happens(cpus: int, seed: int, tasks: list
         host.time_passes()
         used = sum(lane.lease.needs.cpus for lane in host.opened if lane.lease)
         assert used + host.dispatch.spare == cpus
-        assert all(lane.fifo for lane in host.dispatch.lanes)
+        assert all(lane.fifo for lane in host.dispatch.lanes.values())
     assert sorted(ended) == sorted(expected)
     assert host.dispatch.spare == cpus

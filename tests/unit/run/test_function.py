@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import functools
 import importlib.util
 import pickle
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import cloudpickle
 import pytest
 
 import heald
+from heald.run import function
 from heald.run.function import Imported, attribute, importable, imported
 
 SOURCE = """
@@ -104,3 +108,54 @@ def test_another_module_of_the_same_name_is_not_it(load: Load) -> None:
 def test_one_in_a_package_that_is_not_found(load: Load) -> None:
     load("no_such_package.inner", found=False)
     assert not importable("no_such_package.inner")
+
+
+SCRIPT = """
+model = None
+
+def load(name):
+    return {"name": name}
+
+def set_up(name):
+    global model, seed
+    model, seed = load(name), 7
+
+def use(more):
+    return model["name"], seed + more
+"""
+
+
+@pytest.fixture
+def script() -> dict[str, Any]:
+    """What stands in a script, which no worker can import."""
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(SCRIPT, names)
+    return names
+
+
+@pytest.fixture
+def left(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    monkeypatch.setattr(function, "_left", kept)
+    return kept
+
+
+def test_tasks_see_what_the_initializer_left(script: dict[str, Any], left: dict[str, Any]) -> None:
+    function.initialise(cloudpickle.dumps(functools.partial(script["set_up"], "lj")))
+    use = function.loaded(cloudpickle.dumps(script["use"]))
+    assert use(1) == ("lj", 8)
+    assert script["model"] is None
+
+
+def test_functions_of_other_modules_do_not(script: dict[str, Any], left: dict[str, Any]) -> None:
+    function.initialise(cloudpickle.dumps(functools.partial(script["set_up"], "lj")))
+    script["__name__"] = "elsewhere"
+    with pytest.raises(TypeError):
+        function.loaded(cloudpickle.dumps(script["use"]))(1)
+
+
+@pytest.mark.parametrize("initializer", [len, textwrap.dedent, str])
+def test_an_initializer_that_is_imported_leaves_nothing(initializer: Any, left: dict[str, Any]) -> None:
+    function.initialise(cloudpickle.dumps(functools.partial(initializer, "")))
+    assert left == {}
+    assert function.loaded(cloudpickle.dumps(abs)) is abs

@@ -73,6 +73,20 @@ def run_python(code: str) -> list[str]:
     return run.stdout.split()
 
 
+def test_processes_are_found_by_all_of_some_variables() -> None:
+    token = os.urandom(8).hex()
+    wanted = {"HEALD_TEST_TOKEN": token, "HEALD_TASK": "7"}
+    around = [wanted, {**wanted, "HEALD_TASK": "77"}, {"HEALD_TASK": "7"}]
+    started = [subprocess.Popen(["sleep", "60"], env={**os.environ, **one}) for one in around]
+    try:
+        assert kernel.carrying(wanted) == [started[0].pid]
+    finally:
+        for one in started:
+            one.kill()
+            one.wait()
+    assert kernel.carrying(wanted) == []
+
+
 def test_orphans_are_adopted() -> None:
     code = """
 import os, signal, subprocess

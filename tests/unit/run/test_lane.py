@@ -34,7 +34,6 @@ from heald.run.protocol import (
     frame,
 )
 from heald.run.selector import Selector
-from heald.run.worker import stop_word
 
 WORK = Work("square", "function", b"f")
 
@@ -50,7 +49,7 @@ class Peer:
     """A worker, played by the test: it takes what the lane sent when the test says so."""
 
     def __init__(self, lane: Lane) -> None:
-        frames, self.claims, self.stops = lane.descriptors()
+        frames, self.claims, self.words = lane.descriptors()
         self.socket = socket.socket(fileno=os.dup(frames))
         self.socket.setblocking(False)
         self.frames = protocol.Frames()
@@ -188,8 +187,15 @@ class TestOut:
         told: list[tuple[int, int]] = []
         lane.stop(order(7), lambda *signal: told.append(signal))
         assert told == [(3, signal.SIGTERM)]
-        assert os.read(peer.stops, 100) == stop_word(7, 1)
+        assert list(protocol.words(os.read(peer.words, 100))) == [(protocol.STOP, 7, 1)]
         assert lane.stopping
+
+    def test_a_warning_names_the_attempt_and_signals(self, lane: Lane, peer: Peer) -> None:
+        told: list[tuple[int, int]] = []
+        lane.warn(order(7), protocol.LATE, lambda *signal: told.append(signal))
+        assert told == [(3, signal.SIGUSR1)]
+        assert list(protocol.words(os.read(peer.words, 100))) == [(protocol.LATE, 7, 1)]
+        assert not lane.stopping
 
     def test_a_worker_that_reads_no_stop_blocks_nobody(self, lane: Lane) -> None:
         for task in range(5000):

@@ -45,3 +45,10 @@ def test_current_is_the_workers_own_file(tmp_path: Path) -> None:
     assert log.current(tmp_path, "worker-3", "out") is None
     (tmp_path / "worker-3.out").write_text("so far")
     assert log.current(tmp_path, "worker-3", "out") == tmp_path / "worker-3.out"
+
+
+def test_tail_is_fit_for_a_terminal(tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    file.write_bytes(b"\x1b[31mred\x1b[0m\x00\n10%\r20%\n")
+    assert log.tail(file) == "red\ufffd\n10%\n20%"
+    assert log.tail(file, lines=1) == "20%"

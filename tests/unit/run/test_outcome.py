@@ -213,8 +213,8 @@ class TestNotes:
         assert self.note(again) == "in task square#7, attempt 3"
 
     def test_says_what_the_exception_does_not(self) -> None:
-        found = msgspec.structs.replace(record(ValueError("no")), message="the arguments cannot be loaded: ValueError: no")
-        assert self.note(found) == "in task square#7: the arguments cannot be loaded: ValueError: no"
+        found = msgspec.structs.replace(record(ValueError("no")), message="it cannot be loaded: ValueError: no")
+        assert self.note(found) == "in task square#7: it cannot be loaded: ValueError: no"
 
     def test_gives_a_hint_that_the_exception_has_not(self) -> None:
         found = msgspec.structs.replace(record(OSError(28, "No space left on device")), hint="the disk of / is full")

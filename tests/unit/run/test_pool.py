@@ -53,7 +53,7 @@ def session() -> Iterator[heald.Session]:
 @pytest.fixture
 def pool(session: heald.Session) -> Pool:
     assert session._engine is not None
-    found = session._engine._pools["process"]
+    found = session._engine.pools["process"]
     assert isinstance(found, Pool)
     return found
 

@@ -11,6 +11,8 @@ from heald.core.resources import Resources
 from heald.core.task import Payload, Work
 from heald.run import protocol
 from heald.run.protocol import (
+    LATE,
+    STOP,
     Began,
     Born,
     Define,
@@ -27,6 +29,8 @@ from heald.run.protocol import (
     Signal,
     Spawn,
     frame,
+    word,
+    words,
 )
 
 numbers = st.integers(0, 2**40)
@@ -102,6 +106,14 @@ def test_commands_come_back(message: protocol.Command) -> None:
 @pytest.mark.parametrize("message", [Born(3, 4711), Died(3, -9, 10**9, True)])
 def test_notices_come_back(message: protocol.Notice) -> None:
     assert protocol.notice(protocol.encode(message)) == message
+
+
+def test_words_name_one_attempt_each() -> None:
+    said = [(kind, task, attempt) for kind in (STOP, LATE) for task in (1, 2**40) for attempt in (1, 300)]
+    made = [word(*one) for one in said]
+    assert len(set(made)) == len(made)
+    assert list(words(b"".join(made))) == said
+    assert protocol.WORDS % len(made[0]) == 0
 
 
 def test_what_is_no_message_is_refused() -> None:

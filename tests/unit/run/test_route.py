@@ -123,3 +123,4 @@ def test_a_pool_that_is_closed_fails_what_would_go_there(routes: Routes, pools: 
     assert "'small'" in failure.message
     assert routes.find(node()) is failure
     assert routes.find(node(cpus=4)) is pools["large"]
+    assert routes.find(node(memory=1)) is failure  # one that nobody had asked for before

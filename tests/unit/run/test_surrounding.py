@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -199,6 +200,18 @@ class TestHold:
             monkeypatch.delenv(name, raising=False)
         assert apart(run) == ["1", None, True, None, "2", True]
 
+    def test_threads_that_the_user_set_stay(
+        self, apart: Apart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def run() -> list[str]:
+            surrounding = make(tmp_path)
+            surrounding.hold((), {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"})
+            return [os.environ["OMP_NUM_THREADS"], os.environ["MKL_NUM_THREADS"]]
+
+        monkeypatch.setenv("OMP_NUM_THREADS", "7")
+        monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+        assert apart(run) == ["7", "2"]
+
 
 class TestOutput:
     def test_only_what_spoke_has_files(self, apart: Apart, tmp_path: Path) -> None:
@@ -249,3 +262,14 @@ class TestOutput:
         area, cache = apart(run)
         assert area == tmp_path / "files" / "7"
         assert cache == tmp_path / "files" / "cache"
+
+
+def test_a_full_disk_is_told(apart: Apart, tmp_path: Path) -> None:
+    def run() -> tuple[str, str]:
+        surrounding = make(tmp_path)
+        before = surrounding.full_disk()
+        full = SimpleNamespace(f_bfree=0, f_bavail=0, f_frsize=4096, f_blocks=5000, f_files=0, f_favail=0)
+        os.statvfs = lambda path: full  # type: ignore[assignment,return-value]
+        return before, surrounding.full_disk()
+
+    assert apart(run) == ("", f"the disk of {tmp_path / 'logs'} is full (0 B left)")

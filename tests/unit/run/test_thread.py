@@ -105,6 +105,20 @@ def test_no_more_run_at_the_same_time_than_there_are_workers(session: heald.Sess
     assert max(most) == 2
 
 
+def test_where_no_more_threads_can_be_started_one_does_it_all(
+    session: heald.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the script has ended, with Python 3.12."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    joined = heald.join(lambda: [session.submit(abs, -number) for number in range(5)]).submit()
+    assert joined.result() == [0, 1, 2, 3, 4]
+    assert len({session.submit(threading.get_ident).result() for _ in range(5)}) == 1
+
+
 def test_arguments_that_contain_themselves(session: heald.Session) -> None:
     endless: list[Any] = []
     endless.append(endless)
@@ -116,6 +130,11 @@ def test_a_walltime_is_refused_at_the_call(session: heald.Session) -> None:
         heald.task(walltime=5)(len).submit([])
     with pytest.raises(heald.UsageError, match="a command needs a process"):
         heald.command(lambda: "true").submit()
+
+
+def test_ranks_are_refused_at_the_call(session: heald.Session) -> None:
+    with pytest.raises(heald.UsageError, match="len: ranks=2 needs a process, and executor 'thread' runs threads"):
+        heald.task(ranks=2)(len).submit([])
 
 
 def test_the_thread_of_a_task_that_fails_goes_on(session: heald.Session) -> None:

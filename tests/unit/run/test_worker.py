@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
+import heald
 from heald.core.environment import Environment
 from heald.core.event import Failure
-from heald.core.retry import CANCELLED, USER
-from heald.run.protocol import Began, Ended, Hold, Kept, Order, Released
-from heald.run.worker import stop_word
+from heald.core.retry import CANCELLED, REQUEUED, USER
+from heald.run import worker
+from heald.run.protocol import LATE, LEAVING, Began, Ended, Hold, Kept, Order, Released
 from heald.testing.executor import Gate
 from heald.testing.work import add, echo, fail, held
 
@@ -26,6 +27,19 @@ np = pytest.importorskip("numpy")
 
 def pid() -> int:
     return os.getpid()
+
+
+def save_when_told(path: Path) -> None:
+    path.read_text()
+    attempt = heald.current_attempt()
+    while not attempt.ending:
+        os.sched_yield()
+    raise heald.Requeue(f"{attempt.task} saved")
+
+
+def is_ending(path: Path) -> bool:
+    path.read_text()
+    return heald.current_attempt().ending
 
 
 def keep(array: Any) -> int:
@@ -279,10 +293,117 @@ class TestStops:
         assert workers.outcome(lane, workers.order(pid)) == lane.pid
 
 
-def test_stop_words_name_one_attempt_each() -> None:
-    words = {stop_word(task, attempt) for task in (1, 2, 2**40) for attempt in (1, 2, 300)}
-    assert len(words) == 9
-    assert {len(word) for word in words} == {16}
+class TestNotices:
+    def test_a_function_sees_it_and_asks_to_be_run_again(self, workers: Any, lane: Any, gate: Gate) -> None:
+        order = workers.order(save_when_told, gate.path)
+        lane.send([order])
+        gate.wait_entered()
+        gate.open()
+        workers.warn(lane, order, LATE)
+        workers.until(lambda: not lane.fifo)
+        outcome = workers.ends(lane)[-1].outcome
+        assert (outcome.kind, outcome.message) == (REQUEUED, f"Requeue: {order.task} saved")
+        assert workers.outcome(lane, workers.order(pid)) == lane.pid
+
+    def test_one_that_comes_too_late_hits_nobody(self, workers: Any, lane: Any, gate: Gate) -> None:
+        over = workers.order(echo, 1)
+        workers.outcome(lane, over)
+        running = workers.order(is_ending, gate.path)
+        lane.send([running])
+        gate.wait_entered()
+        workers.warn(lane, over, LATE)
+        os.kill(lane.pid, signal.SIGUSR1)
+        gate.open()
+        workers.until(lambda: not lane.fifo)
+        assert workers.value(workers.ends(lane)[-1]) is False
+
+    def test_who_was_told_nothing_is_not_run_again(self, workers: Any, lane: Any) -> None:
+        def ask() -> None:
+            raise heald.Requeue
+
+        outcome = workers.outcome(lane, workers.order(ask))
+        assert outcome.kind == USER
+        assert "notice=" in outcome.hint
+        outcome = workers.outcome(lane, workers.order(lambda: "exit 75", kind="command"))
+        assert (outcome.kind, outcome.exit) == (USER, 75)
+
+    def test_a_handler_of_its_own_is_gone_after_it(self, workers: Any, lane: Any, gate: Gate, tmp_path: Path) -> None:
+        def handle(path: Path) -> list[int]:
+            told: list[int] = []
+            signal.signal(signal.SIGUSR1, lambda number, frame: told.append(number))
+            path.read_text()
+            while not told:
+                os.sched_yield()
+            return told
+
+        order = workers.order(handle, gate.path)
+        lane.send([order])
+        gate.wait_entered()
+        gate.open()
+        workers.warn(lane, order, LATE)
+        workers.until(lambda: not lane.fifo)
+        assert workers.value(workers.ends(lane)[-1]) == [signal.SIGUSR1]
+        second = Gate(tmp_path / "second")
+        again = workers.order(save_when_told, second.path)
+        lane.send([again])
+        second.wait_entered()
+        second.open()
+        workers.warn(lane, again, LATE)
+        workers.until(lambda: not lane.fifo)
+        assert workers.ends(lane)[-1].outcome.kind == REQUEUED
+
+    @pytest.mark.parametrize("why", [LATE, LEAVING])
+    def test_a_command_gets_the_signal(self, workers: Any, lane: Any, gate: Gate, why: bytes) -> None:
+        order = workers.order(lambda path: f"trap 'exit 75' USR1; cat {path} & wait", gate.path, kind="command")
+        lane.send([order])
+        gate.wait_entered()
+        workers.warn(lane, order, why)
+        workers.until(lambda: not lane.fifo)
+        outcome = workers.ends(lane)[-1].outcome
+        assert (outcome.kind, outcome.exit) == (REQUEUED, 75)
+        assert workers.outcome(lane, workers.order(pid)) == lane.pid
+
+    @pytest.mark.parametrize(("why", "kind"), [(LATE, USER), (LEAVING, REQUEUED)])
+    def test_one_that_ends_of_it_would_have_ended_with_its_node(
+        self, workers: Any, lane: Any, gate: Gate, why: bytes, kind: str
+    ) -> None:
+        order = workers.order(lambda path: ["cat", str(path)], gate.path, kind="command")
+        lane.send([order])
+        gate.wait_entered()
+        workers.warn(lane, order, why)
+        workers.until(lambda: not lane.fifo)
+        outcome = workers.ends(lane)[-1].outcome
+        assert (outcome.kind, outcome.exit) == (kind, -signal.SIGUSR1)
+
+    def test_what_a_shell_started_may_save_its_state(self, workers: Any, lane: Any, gate: Gate, tmp_path: Path) -> None:
+        program = tmp_path / "program"
+        program.write_text(
+            f"#!/bin/sh\ntrap 'sleep 0.2; echo saved > {tmp_path}/state; exit' USR1\ncat {gate.path} & wait\n"
+        )
+        program.chmod(0o700)
+        order = workers.order(lambda: f"{program}; echo never", kind="command")
+        lane.send([order])
+        gate.wait_entered()
+        workers.warn(lane, order, LEAVING)
+        workers.until(lambda: not lane.fifo)
+        assert workers.ends(lane)[-1].outcome.kind == REQUEUED
+        assert (tmp_path / "state").read_text() == "saved\n"
+
+    def test_a_command_is_not_begun_any_more(self, workers: Any, lane: Any, gate: Gate, tmp_path: Path) -> None:
+        def line(path: Path, file: Path) -> str:
+            path.read_text()
+            while not heald.current_attempt().ending:
+                os.sched_yield()
+            return f"touch {file}"
+
+        order = workers.order(line, gate.path, tmp_path / "begun", kind="command")
+        lane.send([order])
+        gate.wait_entered()
+        gate.open()
+        workers.warn(lane, order, LEAVING)
+        workers.until(lambda: not lane.fifo)
+        assert workers.ends(lane)[-1].outcome.kind == REQUEUED
+        assert not (tmp_path / "begun").exists()
 
 
 def test_it_knows_that_it_is_a_worker(workers: Any, lane: Any) -> None:
@@ -290,4 +411,4 @@ def test_it_knows_that_it_is_a_worker(workers: Any, lane: Any) -> None:
         return bool(sys.modules["heald.run.worker"].running)
 
     assert workers.outcome(lane, workers.order(is_worker)) is True
-    assert not sys.modules["heald.run.worker"].running
+    assert not worker.running

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +26,9 @@ from heald.site.launcher import (
     Ssh,
     bound,
     flavour,
+    forget_rank,
     mpi_launcher,
+    order,
 )
 from heald.site.profile import Site
 
@@ -39,7 +43,14 @@ TWO = ("n1", "n2")
 @pytest.fixture(autouse=True)
 def no_job(monkeypatch: pytest.MonkeyPatch) -> None:
     """These tests are in no batch job, and ssh is that of the machine."""
-    for name in ("SLURM_JOB_ID", "HEALD_SSH"):
+    for name in (
+        "SLURM_JOB_ID",
+        "SLURM_JOB_NODELIST",
+        "SLURM_MPI_TYPE",
+        "SLURM_CPUS_PER_TASK",
+        "SLURM_NTASKS_PER_NODE",
+        "HEALD_SSH",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -50,11 +61,11 @@ def line(argv: list[str]) -> str:
 @pytest.mark.parametrize(
     ("launcher", "lines"),
     [
-        (Srun(), ["srun --overlap --nodes=2 --ntasks=2 --ntasks-per-node=1 --nodelist=n1,n2 --distribution=block "
-                  "--cpu-bind=none --input=none --quiet --kill-on-bad-exit=0 --wait=0 --no-kill --mpi=none agent -x"]),
+        (Srun(), ["srun --overlap --nodes=2 --ntasks=2 --cpu-bind=none --input=none --export=ALL --quiet "
+                  "--distribution=block --ntasks-per-node=1 --nodelist=n1,n2 --kill-on-bad-exit=0 --wait=0 --no-kill "
+                  "--mpi=none agent -x"]),
         (Hydra(interface="hsn0"), ["mpiexec -disable-auto-cleanup -iface hsn0 -bind-to none -hosts n1:1,n2:1 -n 2 "
                                    "agent -x"]),
-        (OpenMpi(), ["mpiexec --host n1,n2 -n 2 --map-by node:OVERSUBSCRIBE --rank-by slot --bind-to none agent -x"]),
         (Pals(), ["mpiexec --hosts n1,n2 --ppn 1 -n 2 --cpu-bind none --no-abort-on-failure agent -x"]),
         (FluxRun(), ["flux exec --rank=all agent -x"]),
         (Fork(), ["agent -x", "agent -x"]),
@@ -79,13 +90,12 @@ def test_ssh_quotes_for_the_shell_there(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     ("launcher", "ranks", "expected"),
     [
-        (Srun("pmix"), (2, 2), "srun --overlap --nodes=2 --ntasks=4 --ntasks-per-node=2 --nodelist=n1,n2 "
-                               "--distribution=block --cpu-bind=none --input=none --quiet --mpi=pmix"),
-        (Srun(), (2, 1), "srun --overlap --nodes=2 --ntasks=3 --nodelist=n1,n2 --distribution=block --cpu-bind=none "
-                         "--input=none --quiet"),
+        (Srun("pmix"), (2, 1), "srun --overlap --nodes=2 --ntasks=3 --cpu-bind=none --input=none --export=ALL --quiet "
+                               "--distribution=arbitrary --nodelist=n1,n1,n2 --kill-on-bad-exit=1 --mpi=pmix"),
+        (Srun(), (9000, 9000), "srun --overlap --nodes=2 --ntasks=18000 --cpu-bind=none --input=none --export=ALL "
+                               "--quiet --distribution=block --ntasks-per-node=9000 --nodelist=n1,n2 "
+                               "--kill-on-bad-exit=1"),
         (Hydra(), (3, 1), "mpiexec -bind-to none -hosts n1:3,n2:1 -n 4"),
-        (OpenMpi(), (2, 1), "mpiexec --host n1,n2 -n 3 --map-by node:OVERSUBSCRIBE --rank-by slot --bind-to none "
-                            "-x MINE"),
         (Pals(), (4, 1), "mpiexec --hosts n1,n2 --ppn 4 -n 5 --cpu-bind none"),
         (FluxRun(), (2, 2), "flux run --nodes=2 --ntasks=4 --requires=hosts:n1,n2 -o cpu-affinity=off "
                             "-o gpu-affinity=off"),
@@ -93,10 +103,73 @@ def test_ssh_quotes_for_the_shell_there(monkeypatch: pytest.MonkeyPatch) -> None
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_ranks_of_a_program(launcher: MpiLauncher, ranks: tuple[int, ...], expected: str) -> None:
-    assert line(launcher.mpi_prefix(TWO, ranks, ["MINE"])) == expected
+    assert line(launcher.mpi_prefix(TWO, ranks)) == expected
 
 
-@pytest.mark.parametrize("launcher", [Srun(), OpenMpi(), FluxRun()], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    ("launcher", "expected"),
+    [
+        (Srun(), "srun --overlap --nodes=1 --ntasks=3 --cpu-bind=none --input=none --export=ALL --quiet "
+                 "--distribution=block --ntasks-per-node=3 --nodelist=n2 --kill-on-bad-exit=1"),
+        (Hydra(), "mpiexec -bind-to none -hosts n2:3 -n 3"),
+        (OpenMpi(), "mpiexec --host n2 --map-by node:OVERSUBSCRIBE --rank-by slot --bind-to none -n 3"),
+    ],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_ranks_of_a_program_on_one_host(launcher: MpiLauncher, expected: str) -> None:
+    assert line(launcher.mpi_prefix(["n2"], [3])) == expected
+
+
+@pytest.mark.parametrize(
+    ("launcher", "expected"),
+    [
+        (Hydra(), "mpiexec -bind-to none -launcher fork -rmk user -n 3"),
+        (OpenMpi(), "mpiexec --host localhost --map-by node:OVERSUBSCRIBE --rank-by slot --bind-to none -n 3"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_ranks_of_a_program_on_this_machine(launcher: MpiLauncher, expected: str) -> None:
+    assert line(launcher.mpi_prefix((), [3])) == expected
+
+
+def test_open_mpi_is_told_to_pass_all_variables_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in = tmp_path / "mpiexec"
+    stand_in.write_text('#!/bin/sh\necho "$@"\n')
+    stand_in.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("MINE", "two\nNOT_A_NAME=lines")
+    monkeypatch.setenv("PMIX_RANK", "3")
+    argv = [*OpenMpi().mpi_prefix(TWO, (2, 1)), "program"]
+    *names, last = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split("--host")
+    assert {"PATH", "MINE"} <= set(names[0].split())
+    assert not {"NOT_A_NAME", "PMIX_RANK", "PWD"} & set(names[0].split())
+    assert last == " n1,n2 --map-by node:OVERSUBSCRIBE --rank-by slot --bind-to none -n 3 program\n"
+
+
+def test_hydra_numbers_ranks_in_the_order_of_a_slurm_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts = ("n10", "n3", "n2")
+    assert order(Hydra(), hosts) == [0, 1, 2]
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "n[1-3,10]")
+    assert order(Hydra(), hosts) == [2, 1, 0]
+    assert order(OpenMpi(), hosts) == [0, 1, 2]
+
+
+def test_an_agent_is_no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    of_ranks = ["PMI_RANK", "PMIX_NAMESPACE", "OMPI_COMM_WORLD_SIZE", "HYDI_CONTROL_FD", "PALS_RANKID", "MPI_LOCALNRANKS"]
+    of_users = ["OMPI_MCA_btl", "PMIX_MCA_psec", "OMPI_ALLOW_RUN_AS_ROOT", "HYDRA_IFACE", "PALS_TIMEOUT", "MPI_HOME"]
+    for name in (*of_ranks, *of_users):
+        monkeypatch.setenv(name, "1")
+    forget_rank()
+    assert not set(of_ranks) & set(os.environ)
+    assert set(of_users) <= set(os.environ)
+
+
+def test_what_slurm_says_of_the_job_is_not_said_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "4")
+    assert Srun().mpi_prefix(TWO, (1, 1))[:4] == ["env", "-u", "SLURM_CPUS_PER_TASK", "srun"]
+
+
+@pytest.mark.parametrize("launcher", [OpenMpi(), FluxRun()], ids=lambda value: type(value).__name__)
 @pytest.mark.parametrize("ranks", [(1, 2), (3, 1)])
 def test_most_spread_ranks_evenly_only(launcher: MpiLauncher, ranks: tuple[int, ...]) -> None:
     with pytest.raises(ConfigurationError, match="evenly"):
@@ -112,18 +185,18 @@ def test_pals_fills_hosts_only() -> None:
 @pytest.mark.parametrize("launcher", [Hydra(), OpenMpi()], ids=lambda value: type(value).__name__)
 def test_in_a_slurm_job_steps_must_overlap(launcher: MpiLauncher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    assert launcher.mpi_prefix(TWO, (1, 1))[:3] == ["env", "SLURM_OVERLAP=1", "mpiexec"]
+    assert launcher.mpi_prefix(["n1"], [2])[:3] == ["env", "SLURM_OVERLAP=1", "mpiexec"]
 
 
 class TestBound:
     def run(self, rank: int, *words: list[list[Any]]) -> str:
         argv = [
-            *bound(Hydra(), *words),
+            *bound(Pals(), *words),
             "/bin/sh",
             "-c",
             'taskset -cp $$ | sed "s/.*: //"; echo "$CUDA_VISIBLE_DEVICES"',
         ]
-        environment = {**os.environ, "PMI_RANK": str(rank)}
+        environment = {**os.environ, "PALS_RANKID": str(rank)}
         environment.pop("CUDA_VISIBLE_DEVICES", None)
         ran = subprocess.run(argv, env=environment, capture_output=True, text=True)
         return (ran.stdout or ran.stderr).replace("\n", " ").strip()
@@ -140,6 +213,47 @@ class TestBound:
 
     def test_a_rank_too_many_is_an_error(self) -> None:
         assert self.run(2, [[0], [0]]) == "heald: no cores were given to rank 2"
+
+    @pytest.mark.parametrize("launcher", [Srun(), OpenMpi(), Pals(), FluxRun()])
+    def test_nothing_to_do(self, launcher: MpiLauncher) -> None:
+        assert bound(launcher) == []
+
+
+class TestHydraIsTold:
+    """Of a rank that ends badly, which it would not notice before MPI_Init."""
+
+    def run(self, *argv: str) -> tuple[int, str, str]:
+        """A rank's status, what it told Hydra, and what it told people."""
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                ran = subprocess.run(
+                    [*bound(Hydra()), *argv],
+                    env={**os.environ, "PMI_RANK": "2", "PMI_FD": str(theirs.fileno())},
+                    pass_fds=[theirs.fileno()],
+                    capture_output=True,
+                    text=True,
+                )
+            return ran.returncode, ours.recv(1000).decode(), ran.stderr + ran.stdout
+
+    def test_a_rank_that_ends_well(self) -> None:
+        assert self.run("echo", "hello") == (0, "", "hello\n")
+
+    def test_a_rank_that_fails(self) -> None:
+        status, told, said = self.run("sh", "-c", "exit 3")
+        assert (status, told) == (3, "cmd=abort exitcode=3\n")
+        assert said == f"heald: rank 2 on {os.uname().nodename} ended with status 3\n"
+
+    def test_a_rank_that_is_killed(self) -> None:
+        status, told, said = self.run("sh", "-c", "kill -9 $$")
+        assert (status, told) == (137, "cmd=abort exitcode=137\n")
+        assert "rank 2" in said
+
+    @pytest.mark.parametrize("name", ["TERM", "USR1"])
+    def test_a_signal_reaches_the_rank(self, name: str) -> None:
+        line = f'trap "echo saved; exit 0" {name}; kill -{name} $PPID; while :; do :; done'
+        status, _, said = self.run("sh", "-c", line)
+        assert (status, said) == (0, "saved\n")
 
 
 class TestChoice:
@@ -187,8 +301,13 @@ class TestChoice:
         program.answers["mpiexec"] = absent
         assert mpi_launcher(Site("a", scheduler="slurm"), program) == Srun()
 
-    def test_srun_that_cannot_speak_so_is_left_to_the_site(self, program: Any) -> None:
+    def test_srun_that_does_not_speak_so_is_not_taken(self, program: Any) -> None:
         program.answers.update({"mpiexec": Answer(0, OPEN_MPI), "srun": Answer(0, "\tnone\n\tcray_shasta\n")})
+        assert mpi_launcher(Site("a", scheduler="slurm"), program) == OpenMpi()
+        assert mpi_launcher(Site("a", scheduler="slurm", mpi="srun"), program) == Srun()
+
+    def test_the_user_may_say_how_srun_speaks(self, program: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SLURM_MPI_TYPE", "cray_shasta")
         assert mpi_launcher(Site("a", scheduler="slurm"), program) == Srun()
 
     def test_a_site_may_say_how_mpi_is_started(self, program: Any) -> None:

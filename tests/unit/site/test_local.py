@@ -38,6 +38,18 @@ def test_it_stands_in_for_many_nodes(local: Local, tmp_path: Path, wait_until: W
     assert out.read_text().split() == [socket.gethostname()] * 3
 
 
+def test_inside_a_batch_job(monkeypatch: pytest.MonkeyPatch, wait_until: Wait) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "n[1-3]")
+    assert Local.of(Site("here")).hosts == ()
+    local = Local.of(Site("here", launcher="srun"))
+    id = local.submit(Job(name="a", command=("sleep", "100"), nodes=2))
+    assert local.status([id])[id].hosts == ("n1", "n2")
+    with pytest.raises(SubmitFailed, match="the job b needs 2 hosts: 1 of 3 are free"):
+        local.submit(Job(name="b", command=("true",), nodes=2))
+    local.cancel([id])
+
+
 def test_a_job_ends_with_all_that_it_started(local: Local, tmp_path: Path, wait_until: Wait) -> None:
     file = tmp_path / "pid"
     id = local.submit(

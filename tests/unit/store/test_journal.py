@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -177,30 +178,35 @@ def test_only_its_own_process_writes(path: Path) -> None:
 # A disk that is full or broken ------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def small_files() -> Iterator[Callable[[int], None]]:
-    """Lowers the largest size of a file: the system then refuses as on a full disk, after a part of the write."""
+@contextmanager
+def small_files(size: int) -> Iterator[None]:
+    """Lowers the largest size of a file: the system then refuses as on a full disk, after a part of the write.
+
+    No fixture: pytest, which may write into a file, reports on a test before it takes back what fixtures did.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("sync", SYNCS)
-def test_nothing_is_lost_when_room_returns(path: Path, sync: Sync, small_files: Callable[[int], None]) -> None:
+def test_nothing_is_lost_when_room_returns(path: Path, sync: Sync) -> None:
     frames = [b"%03d" % number * 10 for number in range(100)]
     size = len(head_of(frames[0]) + frames[0])
     journal = Journal(path, sync=sync)
     for frame in frames:
         journal.append(frame)
-    small_files(HEADER.size + 10 * size + 5)
-    for _ in range(2):
-        with pytest.raises(JournalError, match=r"cannot write .*journal.log: File too large"):
-            journal.flush()
-        assert frames_of(path) == frames[:10]
-        assert path.stat().st_size == HEADER.size + 10 * size
-    with pytest.raises(JournalError, match="cannot write"):
-        journal.close()
-    small_files(1 << 30)
+    with small_files(HEADER.size + 10 * size + 5):
+        for _ in range(2):
+            with pytest.raises(JournalError, match=r"cannot write .*journal.log: File too large"):
+                journal.flush()
+            assert frames_of(path) == frames[:10]
+            assert path.stat().st_size == HEADER.size + 10 * size
+        with pytest.raises(JournalError, match="cannot write"):
+            journal.close()
     journal.append(b"after")
     journal.close()
     assert frames_of(path) == [*frames, b"after"]
@@ -362,7 +368,7 @@ def test_rewrite_replaces_the_frames(path: Path) -> None:
     assert os.listdir(path.parent) == ["journal.log"]
 
 
-def test_a_failed_rewrite_leaves_the_old_journal(path: Path, small_files: Callable[[int], None]) -> None:
+def test_a_failed_rewrite_leaves_the_old_journal(path: Path) -> None:
     write(path, [b"one", b"two"])
 
     def broken_off() -> Iterator[bytes]:
@@ -371,8 +377,7 @@ def test_a_failed_rewrite_leaves_the_old_journal(path: Path, small_files: Callab
 
     with pytest.raises(RuntimeError, match="no more"):
         rewrite(path, broken_off())
-    small_files(1000)
-    with pytest.raises(JournalError, match="cannot rewrite"):
+    with small_files(1000), pytest.raises(JournalError, match="cannot rewrite"):
         rewrite(path, [b"x" * 2000])
     assert frames_of(path) == [b"one", b"two"]
     assert os.listdir(path.parent) == ["journal.log"]

@@ -35,3 +35,5 @@ def main(argv: list[str]) -> int:
         if raised.hint:
             print(f"  hint: {raised.hint}", file=sys.stderr)
         return _FAULT
+    except KeyboardInterrupt:  # the second: what runs ends with this process
+        return _FAULT

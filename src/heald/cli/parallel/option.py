@@ -173,6 +173,7 @@ _REFUSED = {
     "--round-robin --roundrobin --rr --fifo --tee --shard --bin --group-by": "--pipe starts one job for each block",
     "--load --noswap --memfree --memsuspend --limit --termseq": "the tasks of a script can ask for memory",
     "--shebang --shebang-wrap --hashbang": "write a shell script that calls heald run",
+    "--detach": "it is for Python scripts, which keep a journal; here: setsid nohup heald run --joblog FILE ... &",
     "--profile -J --record-env": "write the options out, or define a shell alias",
 }
 _WHY = {name: why for names, why in _REFUSED.items() for name in names.split()}

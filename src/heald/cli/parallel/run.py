@@ -30,12 +30,13 @@ from heald.cli.parallel.resume import failed, left, resumes
 from heald.core.errors import UsageError
 from heald.core.resources import seconds
 from heald.run.command import CommandLine
+from heald.run.disk import full
 
 _STOPPED = 255
 _AHEAD = 64  # jobs for each worker that wait for it where nothing forbids: short ones then follow without a pause
 # Short jobs go to a worker together, as many as may last so many seconds; when they last longer than expected, those
 # that it has not begun after so many come back.
-_TOGETHER = 0.005
+_TOGETHER = 0.01
 _WITHIN = 0.05
 _MOST = 64
 _ENOUGH = 3  # jobs that must have ended before their median says anything
@@ -144,10 +145,10 @@ class Loop:
         """Run them all, and give the exit status."""
         executor = heald.ProcessExecutor(workers=self.plan.width, grace=_GRACE)
         session = heald.Session([executor], memo=None, progress=False)
-        session.start(current=False)
         self._session = session
         whole = False
         try:
+            session.start(current=False)
             with self._signals():
                 self._loop()
             whole = not self.stopping
@@ -157,8 +158,10 @@ class Loop:
             self.fault = True
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         finally:
-            session.close(cancel=not whole)
-            self._close()
+            try:
+                session.close(cancel=not whole)
+            finally:  # somebody who cannot wait may press Ctrl-C again
+                self._close()
         return _STOPPED if self.fault else halt.status(self.halt, self.count)
 
     def _loop(self) -> None:
@@ -351,6 +354,7 @@ class Loop:
     def _note(self, job: Job, entry: Entry, end: End) -> None:
         """Write down that the job is over; where that cannot be, no more are started, and its output is printed."""
         try:
+            self._check_room(end)
             if self.results is not None:
                 self.results.keep(entry, job.values, end.stdout, end.stderr)
             if self.log is not None:
@@ -364,6 +368,12 @@ class Loop:
                 file=sys.stderr,
             )
             self._stop()
+
+    def _check_room(self, end: End) -> None:
+        """Raises OSError when what the job wrote may be cut short, the disk that it is kept on being full."""
+        kept = not self._wide and self._lines is None
+        if kept and (end.code or end.stdout or end.stderr) and (lack := full([self._session.logs])):
+            raise OSError(f"{lack}, so its output may not be whole")
 
     def _say(self, job: Job) -> None:
         sys.stdout.buffer.write(self.plan.tag_of(job) + os.fsencode(self.plan.text(job)) + b"\n")

@@ -56,6 +56,8 @@ class Config(RepresentationMixin):
         repeated = sorted({label for label in labels if labels.count(label) > 1})
         if repeated:
             raise ConfigurationError(f"Executors must have unique labels ({', '.join(map(repr, repeated))})")
+        if self.strategy not in (None, "none", "simple", "htex_auto_scale"):
+            raise ValueError(f"strategy={self.strategy!r}: must be 'none', 'simple' or 'htex_auto_scale'")
         if self.exit_mode not in ("cleanup", "skip", "wait"):
             raise TypeError(f"exit_mode={self.exit_mode!r}: must be 'cleanup', 'skip' or 'wait'")
         if not isinstance(self.usage_tracking, int) or not isinstance(self.project_name, str | None):

@@ -308,11 +308,13 @@ class ZipAuthorityError(ParslError):
     text = "ZipFileStaging cannot stage {0.file.url}: it names a host ({0.file.netloc})"
 
 
-def translated(raised: BaseException) -> BaseException:
-    """What Parsl would have raised in place of an error of heald; anything else as it is."""
+def translated(raised: BaseException, executor: Any = None) -> BaseException:
+    """What Parsl would have raised in place of an error of heald on that executor; anything else as it is."""
     found: BaseException
     if isinstance(raised, heald.WalltimeExceeded):
         found = AppTimeout(raised.message)
+    elif isinstance(raised, heald.WorkerLost) and not raised.attempt:  # nobody had it, and nobody will
+        found = BadStateException(executor, raised)
     elif isinstance(raised, heald.WorkerLost | heald.OutOfMemory) or type(raised) is heald.TaskError:  # sys.exit
         found = WorkerLost(raised.task, raised.site or "localhost")
     elif isinstance(raised, heald.NotPicklable):

@@ -16,6 +16,7 @@ import threading
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -84,6 +85,7 @@ class DataFlowKernel:
         for executor in executors:
             executor.run_id = self.run_id
             executor.run_dir = self.run_dir
+            executor.max_idletime = None if self.config.strategy in (None, "none") else self.config.max_idletime
             executor.start()
             self.executors[executor.label] = executor
             if self.monitoring:
@@ -239,7 +241,7 @@ class DataFlowKernel:
             if isinstance(value, RemoteExceptionWrapper):
                 value.reraise()
         except BaseException as raised:
-            self._failed(record, translated(raised))
+            self._failed(record, translated(raised, self.executors.get(record["executor"])))
             return
         if record["join"] and not record["from_memo"]:
             self._join(record, value)
@@ -381,14 +383,11 @@ def _when_all(futures: Sequence[Future[Any]], act: Callable[[], None]) -> None:
 def _new_folder(root: str) -> str:
     """The next numbered folder in `root`, made in a step that two processes cannot both do."""
     os.makedirs(root, exist_ok=True)
-    number = max((int(name) + 1 for name in os.listdir(root) if name.isdigit()), default=0)
     while True:
+        number = max((int(name) + 1 for name in os.listdir(root) if name.isdigit()), default=0)
         path = os.path.join(root, f"{number:03}")
-        try:
+        with suppress(FileExistsError):
             os.mkdir(path)
-        except FileExistsError:
-            number += 1
-        else:
             return path
 
 

@@ -68,6 +68,7 @@ class MonitoringHub(RepresentationMixin):
     def __post_init__(self) -> None:
         self._kernel: Any = None
         self._rows: list[tuple[str, Row]] = []
+        self._jobs: dict[tuple[str, str, str], str] = {}  # how the jobs of blocks were last
         self._guard = threading.Lock()
         self._over = threading.Event()
 
@@ -100,18 +101,18 @@ class MonitoringHub(RepresentationMixin):
         )
 
     def started(self, executor: Any) -> None:
-        """An executor runs: those with blocks have one, on one node."""
+        """An executor runs: one of workers on this machine has one block here."""
         self._block(executor, "PENDING", "RUNNING", active=True)
 
     def _block(self, executor: Any, *statuses: str, active: bool) -> None:
-        if getattr(executor, "provider", None) is None:
+        if getattr(getattr(executor, "provider", None), "label", "") != "local":
             return
-        now, block = datetime.now(), {"block_id": "0"}
+        now = datetime.now()
         for status in statuses:
-            self._write("block", **block, executor_label=executor.label, job_id="0", timestamp=now, status=status)
+            self._job(executor.label, "0", "0", status)
         self._write(
             "node",
-            **block,
+            block_id="0",
             hostname=socket.gethostname(),
             uid=executor.label,
             cpu_count=os.cpu_count(),
@@ -137,6 +138,19 @@ class MonitoringHub(RepresentationMixin):
             interval = self.resource_monitoring_interval
             self._write("resource", **tried, timestamp=now, resource_monitoring_interval=interval)
 
+    def _look(self, over: str = "") -> None:
+        """Tell of batch jobs that are not as they were, or that are `over`."""
+        found = {known: over for known, status in self._jobs.items() if over and status in ("PENDING", "RUNNING")}
+        for executor in list(self._kernel.executors.values()):
+            for block, job in getattr(executor, "blocks_to_job_id", {}).items():
+                found[executor.label, block, job] = executor.status()[block].status_name
+        for known in found.items() - self._jobs.items():
+            self._job(*known[0], known[1])
+        self._jobs |= found
+
+    def _job(self, label: str, block: str, job: str, status: str) -> None:
+        self._write("block", executor_label=label, block_id=block, job_id=job, timestamp=datetime.now(), status=status)
+
     def _write(self, table: str, **row: Any) -> None:
         with self._guard:
             self._rows.append((table, {"run_id": self._kernel.run_id, **row}))
@@ -149,7 +163,9 @@ class MonitoringHub(RepresentationMixin):
             for table, columns in _TABLES.items():
                 connection.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
             while not self._over.wait(_PERIOD):
+                self._look()
                 self._flush(connection)
+            self._look("SCALED_IN")
             self._flush(connection)
         except sqlite3.Error:
             import logging

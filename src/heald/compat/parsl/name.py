@@ -4,14 +4,19 @@ from __future__ import annotations
 
 _HERE = "heald.compat.parsl"
 
-# Module here -> its names by the module of Parsl that has them.
+_LAUNCHERS = (
+    "AprunLauncher GnuParallelLauncher JsrunLauncher MpiExecLauncher MpiRunLauncher SimpleLauncher SingleNodeLauncher "
+    "SrunLauncher SrunMPILauncher WrappedLauncher"
+)
+# Module here -> its names by the module of Parsl that has them; the root has the commonest again.
 _SERVED = {
     "app": {
+        "parsl": "bash_app join_app python_app",
         "app.app": "AppBase bash_app join_app python_app",
         "app.python": "PythonApp",
         "app.bash": "BashApp",
     },
-    "config": {"config": "Config"},
+    "config": {"parsl": "Config", "config": "Config"},
     "dependency": {
         "dataflow.dependency_resolvers": "DEEP_DEPENDENCY_RESOLVER SHALLOW_DEPENDENCY_RESOLVER DependencyResolver "
         "deep_traverse_to_gather deep_traverse_to_unwrap shallow_traverse_to_gather shallow_traverse_to_unwrap",
@@ -32,28 +37,41 @@ _SERVED = {
         "data_provider.zip": "ZipAuthorityError",
     },
     "executor": {
+        "parsl": "ThreadPoolExecutor",
         "executors.base": "ParslExecutor",
         "executors.threads": "ThreadPoolExecutor",
+        "executors": "ThreadPoolExecutor",
+    },
+    "file": {"parsl": "File", "data_provider.files": "File"},
+    "future": {"app.futures": "DataFuture", "dataflow.futures": "AppFuture"},
+    "high_throughput": {
+        "parsl": "HighThroughputExecutor",
         "executors.status_handling": "BlockProviderExecutor",
         "executors.high_throughput.executor": "HighThroughputExecutor",
-        "executors.high_throughput.mpi_executor": "MPIExecutor",
         "executors.high_throughput.manager_selector": "BlockIdManagerSelector ManagerSelector RandomManagerSelector",
-        "executors": "HighThroughputExecutor MPIExecutor ThreadPoolExecutor",
+        "executors": "HighThroughputExecutor",
+        "jobs.error_handlers": "noop_error_handler simple_error_handler windowed_error_handler",
     },
-    "file": {"data_provider.files": "File"},
-    "future": {"app.futures": "DataFuture", "dataflow.futures": "AppFuture"},
-    "kernel": {"dataflow.dflow": "DataFlowKernel DataFlowKernelLoader"},
+    "kernel": {
+        "parsl": "AUTO_LOGNAME DataFlowKernel DataFlowKernelLoader clear dfk load wait_for_current_tasks",
+        "dataflow.dflow": "DataFlowKernel DataFlowKernelLoader",
+    },
+    "launcher": {
+        "launchers": _LAUNCHERS,
+        "launchers.base": "Launcher",
+        "launchers.launchers": f"Launcher {_LAUNCHERS}",
+    },
     "log": {
+        "parsl": "set_file_logger set_stream_logger",
         "log_utils": "DEFAULT_FORMAT set_file_logger set_stream_logger",
         "logconfigs.base": "LogConfig",
         "logconfigs.file": "FileLogging",
         "logconfigs.json": "JSONLogging",
         "logconfigs.noop": "NoopLogging",
     },
-    "memo": {
-        "dataflow.memoization": "BasicMemoizer Memoizer id_for_memo make_hash",
-    },
+    "memo": {"dataflow.memoization": "BasicMemoizer Memoizer id_for_memo make_hash"},
     "monitoring": {
+        "parsl": "MonitoringHub",
         "monitoring": "MonitoringHub",
         "monitoring.monitoring": "MonitoringHub",
         "monitoring.radios.base": "RadioConfig",
@@ -62,19 +80,20 @@ _SERVED = {
         "monitoring.radios.multiprocessing": "MultiprocessingQueueRadio",
         "monitoring.radios.udp": "UDPRadio",
     },
+    "mpi": {"executors.high_throughput.mpi_executor": "MPIExecutor", "executors": "MPIExecutor"},
     "pool": {"concurrent": "ParslPoolExecutor"},
     "provider": {
-        "providers": "LocalProvider",
+        "providers": "GridEngineProvider LSFProvider LocalProvider PBSProProvider SlurmProvider",
         "providers.base": "ExecutionProvider",
+        "providers.cluster_provider": "ClusterProvider",
+        "providers.grid_engine.grid_engine": "GridEngineProvider",
         "providers.local.local": "LocalProvider",
+        "providers.lsf.lsf": "LSFProvider",
+        "providers.pbspro.pbspro": "PBSProProvider",
+        "providers.slurm.slurm": "SlurmProvider",
         "channels": "LocalChannel",
-        "launchers": "AprunLauncher GnuParallelLauncher JsrunLauncher MpiExecLauncher MpiRunLauncher SimpleLauncher "
-        "SingleNodeLauncher SrunLauncher SrunMPILauncher WrappedLauncher",
-        "launchers.base": "Launcher",
-        "launchers.launchers": "AprunLauncher GnuParallelLauncher JsrunLauncher Launcher MpiExecLauncher "
-        "MpiRunLauncher SimpleLauncher SingleNodeLauncher SrunLauncher SrunMPILauncher WrappedLauncher",
     },
-    "remote": {"app.bash": "remote_side_bash_executor", "app.python": "timeout", "utils": "get_std_fname_mode"},
+    "remote": {"app.python": "timeout", "utils": "get_std_fname_mode"},
     "representation": {"utils": "RepresentationMixin"},
     "staging": {
         "data_provider.data_manager": "DataManager default_staging",
@@ -91,6 +110,7 @@ _SERVED = {
         "jobs.states": "JobState JobStatus TERMINAL_STATES",
     },
     "tool": {
+        "parsl": "VERSION __version__",
         "addresses": "address_by_hostname address_by_interface address_by_query address_by_route get_all_addresses "
         "get_any_address tcp_url",
         "process_loggers": "wrap_with_logs",
@@ -101,24 +121,10 @@ _SERVED = {
     },
 }
 
-# The root has the commonest again.
-_ROOT = {
-    "app": "bash_app join_app python_app",
-    "config": "Config",
-    "executor": "HighThroughputExecutor ThreadPoolExecutor",
-    "file": "File",
-    "kernel": "AUTO_LOGNAME DataFlowKernel DataFlowKernelLoader clear dfk load wait_for_current_tasks",
-    "log": "set_file_logger set_stream_logger",
-    "monitoring": "MonitoringHub",
-    "tool": "VERSION",
-}
-
 # What to use in place of names and modules of Parsl that are not served.
 _INSTEAD = {
-    "one machine is served: use LocalProvider inside of the batch job, where it was used before": (
-        "CondorProvider GridEngineProvider LSFProvider PBSProProvider SlurmProvider TorqueProvider CobaltProvider "
-        "parsl.providers.condor parsl.providers.slurm parsl.providers.pbspro parsl.providers.lsf "
-        "parsl.providers.torque parsl.providers.grid_engine parsl.providers.cluster_provider"
+    "heald knows Slurm, PBS, LSF and Grid Engine: under others, use LocalProvider inside of the batch job": (
+        "CondorProvider TorqueProvider CobaltProvider parsl.providers.condor parsl.providers.torque"
     ),
     "machines of a cloud are not started: use LocalProvider on a machine that runs": (
         "AWSProvider AzureProvider GoogleCloudProvider KubernetesProvider AdHocProvider "
@@ -137,21 +143,18 @@ _INSTEAD = {
         "serialize deserialize pack_apply_message unpack_apply_message ProxyStoreSerializer SerializerBase "
         "parsl.serialize.facade parsl.serialize.concretes parsl.serialize.proxystore"
     ),
-    "nothing listens on a port on one machine: there is nothing to encrypt": "curvezmq parsl.curvezmq",
+    "what nodes say to each other is always encrypted, with keys of the run's own": "curvezmq parsl.curvezmq",
     'write the configuration down: Config(executors=[HighThroughputExecutor(label="htex")])': "parsl.configs",
 }
 ADVICE = {name: advice for advice, names in _INSTEAD.items() for name in names.split()}
 
 
 def _modules() -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = {"parsl": {}}
+    found: dict[str, dict[str, str]] = {}
     for home, modules in _SERVED.items():
         for module, names in modules.items():
-            served = found.setdefault(f"parsl.{module}", {})
+            served = found.setdefault(module if module == "parsl" else f"parsl.{module}", {})
             served.update(dict.fromkeys(names.split(), f"{_HERE}.{home}"))
-    for home, names in _ROOT.items():
-        found["parsl"].update(dict.fromkeys(names.split(), f"{_HERE}.{home}"))
-    found["parsl"]["__version__"] = f"{_HERE}.tool"
     for module in list(found):
         while module := module.rpartition(".")[0]:
             found.setdefault(module, {})

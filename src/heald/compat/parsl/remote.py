@@ -5,9 +5,11 @@ Workers import this module and little else.
 
 from __future__ import annotations
 
-import fcntl
+import errno
+import itertools
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -27,14 +29,24 @@ from heald.compat.parsl.error import (
     MissingOutputs,
 )
 from heald.compat.parsl.file import File
+from heald.run.affinity import ALLOCATION, THREADS
+from heald.site import binding, node
 
 
-class Timed:
+class Around:
+    """A function with something around it, by the name of that function."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        update_wrapper(self, function, updated=())  # type: ignore[arg-type]
+        self.function = function
+        self.__name__: str = getattr(function, "__name__", type(function).__name__)
+
+
+class Timed(Around):
     """A function with a walltime. In threads the exception waits for the end of a call into C code."""
 
     def __init__(self, function: Callable[..., Any], seconds: float) -> None:
-        update_wrapper(self, function, updated=())
-        self.function = function
+        super().__init__(function)
         self.seconds = seconds
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -60,18 +72,11 @@ class Timed:
             timer.cancel()
 
 
-def timeout(f: Callable[..., Any], seconds: float) -> Timed:
-    """`f`, which fails with AppTimeout when it runs longer."""
-    return Timed(f, seconds)
+timeout = Timed
 
 
-class Bash:
+class Bash(Around):
     """The body of a bash app: makes the command line where it runs, and runs it with bash. Its value is 0."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        update_wrapper(self, function, updated=())
-        self.function = function
-        self.__name__: str = getattr(function, "__name__", "bash_app")
 
     def __call__(self, *args: Any, **kwargs: Any) -> int:
         """Make the line and run it."""
@@ -116,11 +121,6 @@ class Bash:
                 child.wait()
 
 
-def remote_side_bash_executor(func: Callable[..., Any], *args: Any, **kwargs: Any) -> int:
-    """Run `func` as the body of a bash app, here and now."""
-    return Bash(func)(*args, **kwargs)
-
-
 def get_std_fname_mode(fdname: str, stdfspec: Any) -> tuple[str, str]:
     """The path and the mode of what `stdout=` or `stderr=` was given: a path, or a path with a mode.
 
@@ -160,20 +160,14 @@ def _path(file: Any) -> str:
     return file.filepath if isinstance(file, File) else os.fspath(file)
 
 
-class Body:
+class Body(Around):
     """A task's function as it travels: takes the arguments as two values, of which heald interprets nothing."""
-
-    def __init__(self, function: Callable[..., Any], variables: Mapping[str, str]) -> None:
-        update_wrapper(self, function, updated=())
-        self.function = function
-        self.variables = variables
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the function, with its variables and its output where it wants them."""
         specification = kwargs.get("parsl_resource_specification") or {}
-        if specification or self.variables:
+        if specification:
             os.environ.update({f"PARSL_{key.upper()}": str(value) for key, value in specification.items()})
-            os.environ.update(self.variables)
         if isinstance(self.function, Bash) or not (kwargs.get("stdout") or kwargs.get("stderr")):
             return self.function(*args, **kwargs)
         with _redirected("stdout", 1, kwargs), _redirected("stderr", 2, kwargs):
@@ -205,20 +199,63 @@ def _redirected(name: str, descriptor: int, kwargs: Mapping[str, Any]) -> Iterat
             os.close(kept)
 
 
+class MpiBody(Body):
+    """The same for an app that starts an MPI program: on the nodes that it holds, which to heald are devices."""
+
+    def __init__(self, function: Callable[..., Any], launcher: str, ranks: int, each: int, options: str) -> None:
+        super().__init__(function)
+        self.launcher, self.ranks, self.each, self.options = launcher, ranks, each, options
+
+    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call the function, with the variables that tell how to start its program."""
+        held = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
+        os.environ.clear()
+        os.environ.update(_own)  # what was said of threads and devices is not meant for the ranks
+        os.environ.update(self._variables(held))
+        return super().__call__(args, kwargs)
+
+    def _variables(self, held: list[str]) -> dict[str, str]:
+        known, ranks, each = hosts(), self.ranks, self.each
+        names = ",".join(known[int(place)] for place in held) if known else ""
+        found = {
+            "PARSL_MPI_NODELIST": names or "localhost",
+            "PARSL_NUM_NODES": str(len(held)),
+            "PARSL_NUM_RANKS": str(ranks),
+            "PARSL_RANKS_PER_NODE": str(each),
+        }
+        for name, words, at in (
+            ("mpiexec", f"-n {ranks} -ppn {each}", f"-hosts {names}"),
+            ("srun", f"--ntasks {ranks} --ntasks-per-node {each}", f"--nodelist {names} --nodes {len(held)}"),
+            ("aprun", f"-n {ranks} -N {each}", f"-node-list {names}"),
+        ):
+            prefix = filter(None, (name, words, at if names else "", self.options))
+            found[f"PARSL_{name.upper()}_PREFIX"] = " ".join(prefix)
+        return {**found, "PARSL_MPI_PREFIX": found[f"PARSL_{self.launcher.upper()}_PREFIX"]}
+
+
+def hosts(variables: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """The nodes of the batch job that this process is in; none outside of one."""
+    return node.grant({"PBS_JOBID": "unknown", **variables, node.HOSTS: ""}).hosts
+
+
 # -- workers -----------------------------------------------------------------------------------------------------------
+
+_own: dict[str, str] = {}  # the variables of this worker, without what follows from its cores and devices
+_names: list[socket.socket] = []  # that this worker has, until it ends
 
 
 @dataclass(frozen=True)
 class Desk:
     """What waits for the workers of an executor: `take` is the first that each does.
 
-    `ranks`: a folder in which the file of each rank is locked by the worker that has it. `served`: `import parsl`
-    is heald's.
+    `key`: unlike that of any other executor. `count`: the workers of a node, None for one for every `cores` of it.
+    `served`: `import parsl` is heald's.
     """
 
+    key: str
     label: str
-    count: int
-    ranks: str
+    count: int | None
+    cores: float
     affinity: str
     accelerators: list[str]
     variables: dict[str, str]
@@ -228,65 +265,44 @@ class Desk:
         """Take a rank, and the variables, cores and device that go with it."""
         if self.served:
             install("parsl")
-        rank = self._rank()
+        cpus = sorted(os.sched_getaffinity(0))
+        count = self.count or max(1, int(len(cpus) / self.cores))
+        block = str(int(os.environ.get(ALLOCATION, "a1")[1:]) - 1)  # heald counts from 1, Parsl from 0
+        rank = _first_free(f"{self.key}-{block}")
         os.environ.update(
             self.variables,
             PARSL_WORKER_RANK=str(rank),
-            PARSL_WORKER_COUNT=str(self.count),
-            PARSL_WORKER_POOL_ID=self.label,
-            PARSL_WORKER_BLOCK_ID="0",
+            PARSL_WORKER_COUNT=str(count),
+            PARSL_WORKER_POOL_ID=f"{self.label}-{block}-{socket.gethostname()}",
+            PARSL_WORKER_BLOCK_ID=block,
         )
-        cores = share(self.affinity, sorted(os.sched_getaffinity(0)), rank, self.count)
-        if cores:
-            os.sched_setaffinity(0, cores)
-            text = ",".join(map(str, cores))
-            os.environ.update(OMP_NUM_THREADS=str(len(cores)), GOMP_CPU_AFFINITY=text)
+        _own.update(os.environ)
+        threads = max(1, len(cpus) // count)
+        if self.affinity != "none":
+            mine = binding.cores(self.affinity, cpus, count)[rank % count]
+            os.sched_setaffinity(0, mine)
+            text, threads = ",".join(map(str, mine)), len(mine)
+            os.environ.update(OMP_NUM_THREADS=str(threads), GOMP_CPU_AFFINITY=text)
             os.environ["KMP_AFFINITY"] = f"explicit,proclist=[{text}]"
+        for name in THREADS:
+            os.environ.setdefault(name, str(threads))
         if self.accelerators:
             device = self.accelerators[rank % len(self.accelerators)]
             os.environ.update(CUDA_VISIBLE_DEVICES=device, ROCR_VISIBLE_DEVICES=device, ZE_AFFINITY_MASK=device)
             os.environ["ZE_ENABLE_PCI_ID_DEVICE_ORDER"] = "1"
 
-    def _rank(self) -> int:
-        """The first rank that no living worker has: its file is locked until this process ends."""
-        for rank in range(self.count):
-            descriptor = os.open(f"{self.ranks}/{rank}", os.O_RDWR | os.O_CREAT, 0o600)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(descriptor)
-            else:
-                return rank
-        return self.count - 1
 
-
-def share(affinity: str, cores: list[int], rank: int, count: int) -> list[int]:
-    """The cores of the worker of that rank by Parsl's `cpu_affinity`; none when it is not to be bound.
-
-    >>> share("block", [0, 1, 2, 3], 1, 2), share("block-reverse", [0, 1, 2, 3], 1, 2)
-    ([2, 3], [0, 1])
-    >>> share("alternating", [0, 1, 2, 3], 1, 2), share("list:0-1,4:2,3", [0, 1, 2, 3], 0, 2)
-    ([1, 3], [0, 1, 4])
-
-    Raises ValueError for what is none of these.
-    """
-    each = len(cores) // count
-    if affinity == "none" or not count:
-        return []
-    if affinity == "block":
-        return cores[each * rank : each * (rank + 1)]
-    if affinity == "block-reverse":
-        return cores[len(cores) - each * (rank + 1) : len(cores) - each * rank]
-    if affinity == "alternating":
-        return cores[rank::count]
-    if affinity.startswith("list:"):
-        parts = affinity.removeprefix("list:").split(":")
-        if len(parts) != count:
-            raise ValueError(f"cpu_affinity={affinity!r} lists cores for {len(parts)} workers, and there are {count}")
-        return [core for span in parts[rank].split(",") for core in _span(span)]
-    raise ValueError(f"cpu_affinity={affinity!r}: must be none, block, block-reverse, alternating or list:…")
-
-
-def _span(text: str) -> range:
-    first, _, last = text.partition("-")
-    return range(int(first), int(last or first) + 1)
+def _first_free(key: str) -> int:
+    """The first number that no living process of this node has: it is in a name that the kernel takes back with it."""
+    for number in itertools.count():
+        name = socket.socket(socket.AF_UNIX)
+        try:
+            name.bind(f"\0heald-{key}-{number}")
+        except OSError as raised:
+            name.close()
+            if raised.errno != errno.EADDRINUSE:
+                raise
+        else:
+            _names.append(name)
+            return number
+    raise AssertionError("itertools.count ended")

@@ -7,16 +7,16 @@ import shutil
 import subprocess
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import contextmanager
-from functools import update_wrapper
 from pathlib import Path
 from typing import Any
 
 from heald.compat.parsl.error import ZipAuthorityError
 from heald.compat.parsl.file import File
 from heald.compat.parsl.future import AppFuture, DataFuture
+from heald.compat.parsl.remote import Around
 from heald.compat.parsl.representation import RepresentationMixin
 from heald.compat.parsl.state import TaskRecord
 
@@ -58,12 +58,12 @@ class NoOpFileStaging(Staging, RepresentationMixin):
     can_stage_out = can_stage_in
 
 
-class _Around:
+class _Around(Around):
     """A function with something before it and something after."""
 
     def __init__(self, function: _Function, before: Any = None, after: Any = None) -> None:
-        update_wrapper(self, function, updated=())
-        self.function, self.before, self.after = function, before, after
+        super().__init__(function)
+        self.before, self.after = before, after
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.before is not None:
@@ -233,12 +233,7 @@ def _unzip(archive: str, inner: str, *, outputs: list[File], **_: object) -> Non
         Path(outputs[0].filepath).write_bytes(file.read(inner))
 
 
-default_staging: list[Staging] = [
-    NoOpFileStaging(),
-    FTPSeparateTaskStaging(),
-    HTTPSeparateTaskStaging(),
-    ZipFileStaging(),
-]
+default_staging = [NoOpFileStaging(), FTPSeparateTaskStaging(), HTTPSeparateTaskStaging(), ZipFileStaging()]
 
 
 class DataManager:
@@ -271,12 +266,11 @@ class DataManager:
         if isinstance(kwargs.get("stderr"), File):
             kwargs["stderr"], future._stderr_future = self._stage_out(record, kwargs["stderr"])
 
-    def _provider(self, record: TaskRecord, file: File, can: Callable[[Staging, File], bool]) -> Staging:
+    def _provider(self, record: TaskRecord, file: File, question: str) -> Staging:
         label = record["executor"]
-        found = getattr(self.dfk.executors[label], "storage_access", None)
-        providers: Iterable[Staging] = default_staging if found is None else found
-        for provider in providers:
-            if can(provider, file):
+        providers: Any = getattr(self.dfk.executors[label], "storage_access", None)
+        for provider in default_staging if providers is None else providers:
+            if getattr(provider, question)(file):
                 return provider
         raise ValueError(f"Executor {label} cannot stage file {file!r}")
 
@@ -286,7 +280,7 @@ class DataManager:
         parent = value if isinstance(value, DataFuture) else None
         file = (value.file_obj if isinstance(value, DataFuture) else value).cleancopy()
         given = DataFuture(parent, file, tid=parent.tid) if parent else file
-        provider = self._provider(record, file, lambda provider, file: provider.can_stage_in(file))
+        provider = self._provider(record, file, "can_stage_in")
         staged = provider.stage_in(self, record["executor"], file, parent_fut=parent)
         replaced = provider.replace_task(self, record["executor"], file, record["func"])
         record["func"] = replaced or record["func"]
@@ -294,7 +288,7 @@ class DataManager:
 
     def _stage_out(self, record: TaskRecord, file: File) -> tuple[File, DataFuture]:
         copy = file.cleancopy()
-        provider = self._provider(record, copy, lambda provider, file: provider.can_stage_out(file))
+        provider = self._provider(record, copy, "can_stage_out")
         staged = provider.stage_out(self, record["executor"], copy, record["app_fu"])
         replaced = provider.replace_task_stage_out(self, record["executor"], copy, record["func"])
         record["func"] = replaced or record["func"]

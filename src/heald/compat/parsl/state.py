@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
@@ -48,32 +49,19 @@ class JobState(_Named):
     SCALED_IN = 9
 
 
-TERMINAL_STATES = [
-    JobState.CANCELLED,
-    JobState.COMPLETED,
-    JobState.FAILED,
-    JobState.TIMEOUT,
-    JobState.MISSING,
-    JobState.SCALED_IN,
-]
+_OPEN = (JobState.UNKNOWN, JobState.PENDING, JobState.RUNNING, JobState.HELD)
+TERMINAL_STATES = [state for state in JobState if state not in _OPEN]
 
 
+@dataclass
 class JobStatus:
     """Where a block is, and what is known of it."""
 
-    def __init__(
-        self,
-        state: JobState,
-        message: str | None = None,
-        exit_code: int | None = None,
-        stdout_path: str | None = None,
-        stderr_path: str | None = None,
-    ) -> None:
-        self.state = state
-        self.message = message
-        self.exit_code = exit_code
-        self.stdout_path = stdout_path
-        self.stderr_path = stderr_path
+    state: JobState
+    message: str | None = None
+    exit_code: int | None = None
+    stdout_path: str | None = None
+    stderr_path: str | None = None
 
     @property
     def terminal(self) -> bool:
@@ -84,6 +72,3 @@ class JobStatus:
     def status_name(self) -> str:
         """The name of the state."""
         return self.state.name
-
-    def __repr__(self) -> str:
-        return f"<JobStatus {self.state.name} {self.message or ''}>"

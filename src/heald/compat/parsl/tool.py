@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import signal
 import socket
-import struct
 import subprocess
 import threading
 import time
@@ -15,6 +13,8 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import IO, Any
+
+from heald.wire.interface import interfaces
 
 VERSION = "2026.10.26"  # of Parsl's names
 __version__ = VERSION
@@ -133,7 +133,7 @@ def wrap_with_logs(fn: Callable[..., Any] | None = None, target: str = __name__)
     return decorate if fn is None else decorate(fn)
 
 
-# -- addresses: workers on this machine need none; scripts ask for them all the same -----------------------------------
+# -- addresses: of this process, for the nodes of batch jobs -----------------------------------------------------------
 
 
 def address_by_hostname() -> str:
@@ -146,9 +146,10 @@ def address_by_hostname() -> str:
 
 def address_by_interface(ifname: str) -> str:
     """The address of a network interface. Raises OSError when there is no such one."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        packed = struct.pack("256s", ifname[:15].encode())
-        return socket.inet_ntoa(fcntl.ioctl(probe.fileno(), 0x8915, packed)[20:24])  # SIOCGIFADDR
+    known = interfaces()
+    if ifname not in known:
+        raise OSError(f"there is no network interface {ifname!r} with an address here: there are {', '.join(known)}")
+    return known[ifname]
 
 
 def address_by_route() -> str:
@@ -171,13 +172,7 @@ get_any_address = address_by_route
 
 def get_all_addresses() -> set[str]:
     """All addresses of this machine."""
-    found = {address_by_hostname(), address_by_route()}
-    for _, name in socket.if_nameindex():
-        try:
-            found.add(address_by_interface(name))
-        except OSError:
-            continue
-    return found
+    return {address_by_hostname(), address_by_route(), *interfaces().values()}
 
 
 def tcp_url(address: str, port: str | int | None = None) -> str:

@@ -17,7 +17,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from heald.core.errors import ConfigurationError, HealdError
 from heald.core.event import Failure, Usage
@@ -25,7 +24,7 @@ from heald.core.retry import OUT_OF_MEMORY, REFUSED
 from heald.core.task import Payload, Work
 from heald.core.version import __version__
 from heald.data.arena import Arena, ArenaFull
-from heald.run import crew
+from heald.run import affinity, crew, kernel
 from heald.run.cluster import dialogue, settings
 from heald.run.cluster.bulk import Inlet, Outlet, closed
 from heald.run.cluster.dialogue import (
@@ -47,13 +46,14 @@ from heald.run.cluster.dialogue import (
     Standing,
     Stands,
     Stop,
+    Sweep,
     TakeBack,
     ToAgent,
     ToHead,
 )
-from heald.run.cluster.mpi import prefix
 from heald.run.crew import Crew, End
 from heald.run.lane import Lane
+from heald.run.mpi import prefix
 from heald.run.protocol import Define, Order
 from heald.run.selector import Selector
 from heald.run.timer import Timers
@@ -64,6 +64,7 @@ from heald.wire.channel import Frames
 from heald.wire.link import Link
 
 _BEATS = 5  # in the time after which the other end would be given up
+_LAUNCH = 3.0  # seconds in which ranks may still come to be after the end of what started them
 _LOOK_AGAIN = 3  # silences after which the head may have moved
 
 
@@ -96,10 +97,11 @@ class Agent:
         self._timers = Timers()
         self._out: list[ToHead] = []
         self._unsafe: deque[tuple[int, Ended | Gone]] = deque()  # with the number of the message that told it
-        self._outlet = Outlet(self.arena, keep=True)
+        self._outlet = Outlet(self.arena, self.selector.wake, keep=True)
         self._inlet = Inlet(self.arena, self._outlet.kept, keep=True)
         self._link = Link(given.head, given.pair, f"{self.name}.{os.getpid()}".encode(), self)
-        ours = crew.Settings(given.grace, given.bind, given.initializer, f"{self.name}-")
+        common = given.grace, given.bind, given.initializer, given.environment
+        ours = crew.Settings(*common, f"{self.name}-", ends=self._end_at, notice=given.notice)
         self._crew = Crew(ours, self)
 
     # -- the loop ----------------------------------------------------------------------------------------------------
@@ -162,15 +164,13 @@ class Agent:
             return
         if (got := self._inlet.got()) is not None:
             self._out.append(got)
-        raw: list[Any] = []
-        for message, data in self._outlet.messages():
-            self._out.append(message)
-            if data is not None:
-                raw.append(data)
+        self._out += self._outlet.over()
         if self._out:
             out, self._out = self._out, []
-            link.send([dialogue.encode(out), *raw])
+            link.send([dialogue.encode(out)])
             self._remember(out)
+        for part, data in self._outlet.parts():
+            link.send([dialogue.encode([part]), data])
 
     def _remember(self, out: list[ToHead]) -> None:
         """Keep ends until the head has them on record: it may die before, and the next one wants to know."""
@@ -205,7 +205,7 @@ class Agent:
         ends = list(filter(None, map(_late, (*(one for _, one in self._unsafe), *self._out))))
         self._unsafe.clear()
         self._out.clear()
-        self._outlet.renew()
+        self._outlet.renew(end.outcome for end in ends if isinstance(end.outcome, Payload))
         self._inlet = Inlet(self.arena, self._outlet.kept, keep=True)
         lanes = []
         for post in self.posts.values():
@@ -220,7 +220,7 @@ class Agent:
         body, *raw = frames
         parts = iter(raw)
         for message in dialogue.to_agent(body):
-            self._do(message, bytes(next(parts)) if isinstance(message, Part) else b"")
+            self._do(message, bytes(next(parts, b"")) if isinstance(message, Part) else b"")
 
     def _do(self, message: ToAgent, data: bytes) -> None:
         if isinstance(message, Orders):
@@ -239,13 +239,18 @@ class Agent:
         elif isinstance(message, Stop):
             self._stop(message)
         elif isinstance(message, Part):
-            self._take_part(message, data)
+            if self._inlet.take(message, data):
+                for post in self.posts.values():
+                    self._let_go(post)
         elif isinstance(message, Got):
             self._outlet.made_room(message.count)
         elif isinstance(message, Drop):
             self._inlet.drop(message.serials)
         elif isinstance(message, Release):
             self._outlet.released(message.serials)
+        elif isinstance(message, Sweep):
+            self._sweep(message)
+            self.after(_LAUNCH, lambda: self._sweep(message))
         elif isinstance(message, Retire):
             self._end(message.reason)
 
@@ -262,7 +267,15 @@ class Agent:
         """Give the worker what is complete."""
         ready: list[Order] = []
         while post.held and all(map(self._inlet.complete, (post.held[0].arguments, *post.held[0].inputs))):
-            ready.append(self._opened(post.held.popleft()))
+            order = post.held[0]
+            try:
+                ready.append(self._opened(order))
+            except ArenaFull as raised:
+                if ready or post.lane.fifo:
+                    break  # they end one after another
+                failure = Failure(OUT_OF_MEMORY, f"{self.name}: {raised}", hint="pass less, or files")
+                self._out.append(Ended(post.number, order.task, order.attempt, failure, Usage()))
+            post.held.popleft()
         if ready:
             post.lane.send(ready)
 
@@ -271,19 +284,6 @@ class Agent:
             return order
         inputs = tuple(map(self._inlet.opened, order.inputs))
         return Order(order.task, order.attempt, order.work, self._inlet.opened(order.arguments), inputs)
-
-    def _take_part(self, part: Part, data: bytes) -> None:
-        try:
-            self._inlet.take(part, data)
-        except ArenaFull as raised:
-            text = f"{self.name} has no room for a value of {part.size / 1e9:.3g} GB: {raised}"
-            failure = Failure(OUT_OF_MEMORY, text, hint="run on fewer cores of a node, or pass files")
-            for post in self.posts.values():
-                self._refuse(post, failure)
-            return
-        for post in self.posts.values():
-            if post.held:
-                self._let_go(post)
 
     def _refuse(self, post: Post, failure: Failure) -> None:
         """What the lane has not given its worker cannot be run here."""
@@ -305,6 +305,10 @@ class Agent:
         if order is not None:
             self._crew.stop(post.lane, order, message.verdict)
 
+    def _sweep(self, message: Sweep) -> None:
+        for pid in kernel.carrying(affinity.names(self.given.run, message.task, message.attempt)):
+            kernel.kill(pid, signal.SIGKILL)
+
     def _hold(self, message: Held) -> None:
         post = self.posts.get(message.lane)
         if post is None:
@@ -313,7 +317,7 @@ class Agent:
         post.refusal, words = None, ""
         if lease.needs.ranks > 1:
             try:
-                words = prefix(self._mpi, lease, message.hosts, Path(self.given.folder), bind=self.given.bind)
+                words = prefix(self._mpi, lease, message.hosts, self.run / "ranks", bind=self.given.bind)
             except HealdError as raised:
                 post.refusal = Failure(REFUSED, raised.message, hint=raised.hint, final=True)
         self._crew.hold(post.lane, lease, words)
@@ -342,10 +346,12 @@ class Agent:
 
     def ended(self, lane: Lane, order: Order, outcome: Payload | Failure, usage: Usage) -> None:
         """The attempt is over."""
-        number = self._by_lane[lane.number].number
+        post = self._by_lane[lane.number]
         if isinstance(outcome, Payload):
             outcome = closed(outcome, self._outlet)
-        self._out.append(Ended(number, order.task, order.attempt, outcome, usage))
+        self._out.append(Ended(post.number, order.task, order.attempt, outcome, usage))
+        if post.held and not lane.fifo:
+            self._let_go(post)
 
     def gone(self, lane: Lane, end: End | None, others: list[Order]) -> None:
         """A worker has died."""

@@ -8,10 +8,11 @@ the scheduler's word, that say whether nodes can be used.
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -19,24 +20,29 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from heald.core.allocation import Allocation, AllocationState
-from heald.core.errors import HealdError, SchedulerUnreachable
+from heald.core.errors import HealdError, SchedulerUnreachable, SiteError
 from heald.core.placement import Placement
 from heald.core.scale import Facts, Limits, more
 from heald.run.cluster import settings
+from heald.run.cluster.ledger import Ledger
 from heald.run.cluster.pilot import program
 from heald.run.log import tail
-from heald.site.adapter import connect
-from heald.site.scheduler import JobState, JobStatus, job
-from heald.wire import key
+from heald.site.scheduler import JobState, JobStatus, Scheduler, job
 
 if TYPE_CHECKING:
     from heald.run.cluster.executor import ClusterExecutor
     from heald.run.cluster.lane import Remote
 
-_FAILURES = 3  # blocks in a row that ended before an agent came: there is no use in more
-_LOOK = 1.0  # seconds between looks at what is needed
-_ASK = 5.0  # seconds between questions to the scheduler, which shares its answers for longer
+_FAILURES = 2  # blocks in a row that ended before an agent came: there is no use in more
+_FORGOTTEN = 60.0  # seconds after which a job that is missing is over
+_LOOK = 1.0  # seconds between looks at what is needed, and at what the scheduler said last
 _STATES = {
+    JobState.queued: AllocationState.pending,
+    JobState.held: AllocationState.pending,
+    JobState.running: AllocationState.running,
+    JobState.ending: AllocationState.running,
+}
+_ENDS = {
     JobState.done: AllocationState.ended,
     JobState.timeout: AllocationState.ended,
     JobState.cancelled: AllocationState.cancelled,
@@ -69,45 +75,66 @@ class Owner(Protocol):
 
 
 class Block(msgspec.Struct):
-    """One allocation. `served`: an agent of it has come. `ending`: it is being given back."""
+    """One allocation. `served`: an agent of it has come. `ending`: why it is being given back, if it is. `missing`: the
+    monotonic time since which the scheduler does not know its job.
+    """
 
     allocation: Allocation
     served: bool = False
-    ending: bool = False
+    ending: str = ""
+    missing: float = math.inf
+
+    def over(self, state: JobState) -> bool:
+        """Whether the job has ended. One that a scheduler has not known for long has, though nobody knows how."""
+        self.missing = min(self.missing, time.monotonic()) if state is JobState.missing else math.inf
+        return state.final or time.monotonic() - self.missing > _FORGOTTEN
 
 
 class Allocator:
     """The blocks of one executor. `given` is what their agents are told, but for the name of the allocation."""
 
-    def __init__(self, executor: ClusterExecutor, given: settings.AgentSettings, folder: Path, owner: Owner) -> None:
+    def __init__(
+        self,
+        executor: ClusterExecutor,
+        given: settings.AgentSettings,
+        folder: Path,
+        owner: Owner,
+        scheduler: Scheduler,
+    ) -> None:
         self.blocks: dict[str, Block] = {}
         self._executor = executor
         self._site = executor.site
         self._given = given
         self._folder = folder
         self._owner = owner
-        self._scheduler = connect(self._site)
+        self._scheduler = scheduler
         self._job = job(  # checked now, at the call, and not when the first block is needed
             self._site, "heald", (), nodes=executor.nodes, walltime=executor.walltime, directory=given.directory
         )
+        self._limits = Limits(executor.init, executor.fewest, executor.most, executor.parallelism, executor.block_cores)
         self._failures: list[str] = []
-        self._broken = False
+        self._broken = ""  # why there are no nodes any more
         self._closed = False
-        self._asked = 0.0
-        self._count = 0
+        self._count = 0  # blocks asked for so far
+        self._ledger = Ledger(folder)
+        self._jobs: dict[str, str] = {}  # by allocation; changed by the scheduler's thread
         self._requests: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name=f"heald-{owner.label}-scheduler", daemon=True)
 
     def start(self) -> bool:
         """Take up the blocks of a head that was killed, and ask for the first ones; whether there were any."""
-        former = self._former()
-        for allocation in former:
+        for allocation in self._ledger.former():
             self.blocks[allocation.id] = Block(allocation)
-            self._count = max(self._count, int(allocation.id.lstrip("a")))
             self._write(allocation.id)
+        self._count = len(self.blocks)
         self._thread.start()
         self._look()
-        return bool(former)
+        return bool(self.blocks)
+
+    @property
+    def allocations(self) -> list[Allocation]:
+        """All that there were, those that are over first."""
+        return [*self._ledger.over, *(block.allocation for block in self.blocks.values())]
 
     # -- decisions, in the engine's thread ---------------------------------------------------------------------------
 
@@ -117,8 +144,7 @@ class Allocator:
         self._owner.after(_LOOK, self._look)
         self._scale_out()
         self._scale_in()
-        if self.blocks and time.monotonic() - self._asked > _ASK:
-            self._ask()
+        self._ask()
 
     def consider(self) -> None:
         """Something became ready: ask for nodes at once when there are none."""
@@ -128,33 +154,45 @@ class Allocator:
     def _scale_out(self) -> None:
         if self._broken:
             return
-        executor, owner = self._executor, self._owner
-        live = [block for block in self.blocks.values() if not block.ending]
+        live = self._live()
         facts = Facts(
-            wanted=owner.placement.wanted(),
-            coming=sum(not block.served for block in live) * executor.block_cores,
+            wanted=self._owner.placement.wanted(),
+            coming=sum(not block.served for block in live) * self._limits.cores,
             blocks=len(live),
             asked=self._count,
         )
-        limits = Limits(executor.init, executor.fewest, executor.most, executor.parallelism, executor.block_cores)
-        for _ in range(more(facts, limits)):
+        for _ in range(more(facts, self._limits)):
             self._request()
+
+    def _live(self) -> list[Block]:
+        return [block for block in self.blocks.values() if not block.ending]
 
     def _scale_in(self) -> None:
         """Give back blocks that have had nothing to do for long; nobody's work is ended by it."""
         idle, now = self._executor.idle_seconds, time.time()
         if not idle or len(self._owner.placement):
             return
-        live = [block for block in self.blocks.values() if not block.ending]
-        for block in live[self._executor.fewest :]:
+        for block in self._live()[self._limits.fewest :]:
             remotes = self._owner.remotes(block.allocation.id)
             if remotes and all(one.idle_for(now) > idle for one in remotes):
                 self.release(block.allocation.id, "it had nothing to do")
 
+    def acquire(self, count: int) -> list[Block]:
+        """Ask for so many more blocks now, and from now on allow as many more. Raises SiteError when there are none."""
+        if self._broken:
+            raise SiteError(self._broken, hint="start the script again: it goes on where it was")
+        self._limits = msgspec.structs.replace(self._limits, most=self._limits.most + count)
+        return [self._request() for _ in range(count)]
+
+    def give_up(self, allocation: str) -> None:
+        """Give an allocation back, and from now on allow one fewer."""
+        self._limits = msgspec.structs.replace(self._limits, most=self._limits.most - 1)
+        self.release(allocation, "somebody gave it back")
+
     def release(self, allocation: str, reason: str) -> None:
-        """Give an allocation back."""
+        """Give an allocation back once what runs there has ended; another may be asked for."""
         block = self.blocks[allocation]
-        block.ending = True
+        block.ending = reason
         self._owner.retire(allocation, reason)
         self._cancel_if_empty(block)
 
@@ -164,14 +202,15 @@ class Allocator:
         if id is not None and not self._owner.remotes(block.allocation.id):
             self._do(lambda: self._scheduler.cancel([id]))
 
-    def _request(self) -> None:
+    def _request(self) -> Block:
         executor = self._executor
         self._count += 1
-        name = f"a{self._count}"
+        name = self._ledger.name(self.blocks)
         allocation = Allocation(
             id=name, site=self._site.name, nodes=executor.nodes, walltime=executor.walltime, requested=datetime.now(UTC)
         )
-        self.blocks[name] = Block(allocation)
+        block = self.blocks[name] = Block(allocation)
+        self._keep()
         file = self._write(name)
         asked = msgspec.structs.replace(
             self._job,
@@ -181,8 +220,10 @@ class Allocator:
         )
 
         def submit() -> None:
+            if self._closed:
+                return
             try:
-                id = self._scheduler.submit(asked)
+                id = self._jobs[name] = self._scheduler.submit(asked)
             except HealdError as raised:
                 text = str(raised)
                 again = isinstance(raised, SchedulerUnreachable)
@@ -191,6 +232,7 @@ class Allocator:
                 self._owner.post(lambda: self._accepted(name, id))
 
         self._do(submit)
+        return block
 
     def _write(self, name: str) -> Path:
         file = self._folder / f"{name}.json"
@@ -201,14 +243,19 @@ class Allocator:
 
     def _accepted(self, name: str, id: str) -> None:
         self._change(name, job=id)
-        if self._closed:
+        if self.blocks[name].ending:
             self._do(lambda: self._scheduler.cancel([id]))
 
     def _refused(self, name: str, text: str, *, again: bool) -> None:
-        del self.blocks[name]
         if again:
-            logging.getLogger("heald").warning("%s: %s; it is asked again", self._site.name, text)
+            del self.blocks[name]
             self._count -= 1
+            logging.getLogger("heald").warning("%s: %s; it is asked again", self._site.name, text)
+            return
+        self._end(self.blocks[name], AllocationState.failed, text)
+        if live := self._live():  # mostly there is a limit on a user's jobs
+            self._limits = msgspec.structs.replace(self._limits, most=len(live))
+            logging.getLogger("heald").warning("%s gives no more than %d blocks: %s", self._site.name, len(live), text)
         else:
             self._failed(f"the scheduler refuses the job: {text}", at_once=True)
 
@@ -223,13 +270,14 @@ class Allocator:
         self._failures.clear()
         block = self.blocks.get(allocation)
         if block is None:  # of a head before
+            self._ledger.revive(allocation)
             block = self.blocks[allocation] = Block(
                 Allocation(
                     id=allocation, site=self._site.name, nodes=self._executor.nodes, walltime=self._executor.walltime
                 )
             )
         block.served = True
-        self._change(allocation, state=AllocationState.running)
+        self._change(allocation, state=AllocationState.running, reason="")
 
     def lost(self, allocation: str, reason: str) -> None:
         """An agent went away."""
@@ -239,7 +287,6 @@ class Allocator:
         self._ask()
 
     def _ask(self) -> None:
-        self._asked = time.monotonic()
         jobs = {block.allocation.job: name for name, block in self.blocks.items() if block.allocation.job is not None}
 
         def ask() -> None:
@@ -258,19 +305,29 @@ class Allocator:
             block = self.blocks.get(name)
             if block is None:
                 continue
-            if status.state.final and not self._owner.remotes(name):
+            if block.over(status.state) and not self._owner.remotes(name):
                 self._ended(block, status)
             else:
-                self._change(name, reason=status.reason, hosts=status.hosts, started=status.started, ends=status.ends)
+                self._told(name, status)
+
+    def _told(self, name: str, status: JobStatus) -> None:
+        told: dict[str, object] = {"hosts": status.hosts, "started": status.started, "ends": status.ends}
+        if not self._owner.remotes(name):  # else they know better: the scheduler's answer may be some seconds old
+            told |= {"state": _STATES.get(status.state, self.blocks[name].allocation.state), "reason": status.reason}
+        self._change(name, **told)
 
     def _ended(self, block: Block, status: JobStatus) -> None:
         name = block.allocation.id
-        self._change(name, state=_STATES.get(status.state, AllocationState.failed), reason=status.reason)
-        del self.blocks[name]
+        self._end(block, _ENDS.get(status.state, AllocationState.failed), status.reason)
         if not block.served and not block.ending:
             words = tail(self._folder / f"{name}.out")
             parts = [f"job {block.allocation.job} ended ({status.state}) before an agent of it came", status.reason]
             self._failed("; ".join(filter(None, parts)) + (f"\n{words}" if words else ""))
+
+    def _end(self, block: Block, state: AllocationState, reason: str) -> None:
+        del self.blocks[block.allocation.id]
+        self._ledger.end(block.allocation, state, block.ending or reason)
+        self._keep()
 
     def _failed(self, reason: str, *, at_once: bool = False) -> None:
         self._failures.append(reason)
@@ -280,8 +337,8 @@ class Allocator:
             if any(self._owner.remotes(name) for name in self.blocks):
                 logging.getLogger("heald").error("%s gives no more nodes: %s", self._site.name, reason)
             else:
-                self._broken = True
-                self._owner.broken(f"{self._site.name} gives no nodes: {reason}")
+                self._broken = f"{self._site.name} gives no nodes: {reason}"
+                self._owner.broken(self._broken)
 
     def _change(self, name: str, **changes: object) -> None:
         block = self.blocks.get(name)
@@ -292,14 +349,7 @@ class Allocator:
                 self._keep()
 
     def _keep(self) -> None:
-        allocations = [block.allocation for block in self.blocks.values()]
-        key.write(self._folder / "allocations.json", msgspec.json.encode(allocations))
-
-    def _former(self) -> Sequence[Allocation]:
-        try:
-            return msgspec.json.decode((self._folder / "allocations.json").read_bytes(), type=list[Allocation])
-        except (OSError, msgspec.MsgspecError):
-            return ()
+        self._ledger.keep(block.allocation for block in self.blocks.values())
 
     # -- the scheduler's thread --------------------------------------------------------------------------------------
 
@@ -321,15 +371,20 @@ class Allocator:
     def close(self, timeout: timedelta = timedelta(seconds=20)) -> None:
         """Give everything back, and wait until the scheduler knows."""
         self._closed = True
-        jobs = [block.allocation.job for block in self.blocks.values() if block.allocation.job is not None]
-        if jobs:
-            self._do(lambda: self._scheduler.cancel(jobs))
+        blocks = list(self.blocks.values())
+
+        def jobs() -> list[str]:
+            return [id for one in blocks if (id := one.allocation.job or self._jobs.get(one.allocation.id))]
+
+        if blocks:
+            self._do(lambda: self._scheduler.cancel(jobs()))  # asked there: all submissions are over then
         self._requests.put(None)
         self._thread.join(timeout.total_seconds())
         if self._thread.is_alive():
             logging.getLogger("heald").warning(
                 "%s does not answer: jobs %s end by themselves, %s after their last word of this run",
-                self._site.name, ", ".join(jobs), self._given.lease,
+                self._site.name, ", ".join(jobs()), self._given.lease,
             )  # fmt: skip
         else:
-            (self._folder / "allocations.json").unlink(missing_ok=True)
+            for block in blocks:
+                self._end(block, AllocationState.cancelled, "the run was over")

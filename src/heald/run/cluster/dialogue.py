@@ -90,7 +90,14 @@ class Retire(msgspec.Struct, frozen=True, array_like=True, tag=6):
     reason: str
 
 
-ToAgent = Part | Got | Drop | Release | Define | Open | Held | Orders | TakeBack | Stop | Retire
+class Sweep(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """Kill all processes of this attempt: whatever started them is no more, or cannot reach them."""
+
+    task: int
+    attempt: int
+
+
+ToAgent = Part | Got | Drop | Release | Define | Open | Held | Orders | TakeBack | Stop | Retire | Sweep
 
 # -- agent to head -----------------------------------------------------------------------------------------------------
 
@@ -168,7 +175,7 @@ class Stands(msgspec.Struct, frozen=True, array_like=True, tag=15):
 ToHead = Stands | Part | Got | Drop | Release | Began | Ended | Returned | Gone | Broken
 
 
-class Hello(msgspec.Struct, frozen=True, array_like=True):
+class Hello(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What an agent is and has, for a head that does not know it.
 
     `place`: its warden's process, so the same for the agent that comes after it. `endpoint`: by which of the head's

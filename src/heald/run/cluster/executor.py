@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 import msgspec
 
+from heald.core.environment import PLAIN, Environment
 from heald.core.errors import ConfigurationError
 from heald.core.resources import Resources, seconds, size
+from heald.run.environment import environment as checked
 from heald.run.executor import Executor
 from heald.run.process import devices, pickled
 from heald.site.catalog import find
@@ -26,8 +28,9 @@ class ClusterExecutor(Executor):
     `workers`: cores to use of each node, `gpus` devices (names, or how many), `memory`: by default what the agent
     finds there. `bind`: pin each task to its cores. `interface`: the network by which agents reach this process.
     `silence`: after so long without a word an agent is given up, and its tasks are run elsewhere. `lease`: so long
-    agents go on without this process. `grace`, `initializer`, `initargs`: as for ProcessExecutor. `account`, `queue`
-    and other fields of a Site may be given too.
+    agents go on without this process. `notice`: the time before the end of a block in which nothing is begun there any
+    more; what runs is told when it begins (see the option of tasks). `grace`, `initializer`, `initargs`, `environment`:
+    as for ProcessExecutor. `account`, `queue` and other fields of a Site may be given too.
 
     >>> with ClusterExecutor("local", workers=1) as executor:
     ...     executor.submit(pow, 2, 10).result()
@@ -52,9 +55,11 @@ class ClusterExecutor(Executor):
         interface: str = "",
         silence: timedelta | float | str = 10.0,
         lease: timedelta | float | str = "5m",
+        notice: timedelta | float | str = 0,
         grace: timedelta | float | str = 5.0,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
+        environment: Mapping[str, Any] | Environment = PLAIN,
         label: str = "cluster",
         **changes: Any,
     ) -> None:
@@ -83,8 +88,12 @@ class ClusterExecutor(Executor):
         self.silence, self.lease = seconds(silence), seconds(lease)
         if self.silence < 0.5:
             raise ConfigurationError(f"silence={silence!r}: must be at least half a second")
+        self.notice_seconds = seconds(notice)
+        if self.walltime and self.notice_seconds >= self.walltime.total_seconds():
+            raise ConfigurationError(f"notice={notice!r}: must be less than walltime={walltime!r}")
         self.grace_seconds = seconds(grace)
         self.initializer, self.initargs = initializer, initargs
+        self.environment = checked(environment)
 
     @property
     def block_cores(self) -> int:
@@ -106,8 +115,11 @@ class ClusterExecutor(Executor):
         shape = self.site.node
         if needs.nodes > self.nodes:
             return f"needs {needs.nodes} nodes; a block has {self.nodes}"
-        if self.walltime and needs.walltime > self.walltime.total_seconds():
-            return f"runs for up to {needs.walltime:g} s; a block lasts {self.walltime.total_seconds():g} s"
+        span = self.walltime.total_seconds() - self.notice_seconds
+        if self.walltime and needs.span > span:
+            return f"runs for up to {needs.span:g} s; a block begins and ends tasks for {span:g} s"
+        if needs.hosts and self.site.hosts and set(needs.hosts).isdisjoint(self.site.hosts):
+            return f"may run on {', '.join(needs.hosts)} alone; {self.site.name} has {', '.join(self.site.hosts)}"
         devices = len(self.gpus) if self.gpus is not None else shape.gpus if shape.cores else None
         per_node = needs.gpus * needs.ranks_per_node
         for asks, there, unit in (
@@ -127,8 +139,8 @@ class ClusterExecutor(Executor):
 _NOTHING = object()
 _USUAL: dict[str, Any] = {
     "nodes": 1, "walltime": 0, "blocks": 1, "parallelism": 1.0, "idle": "2m", "workers": None, "gpus": None,
-    "memory": 0, "bind": False, "interface": "", "silence": 10.0, "lease": "5m", "grace": 5.0, "initializer": None,
-    "initargs": (), "label": "cluster",
+    "memory": 0, "bind": False, "interface": "", "silence": 10.0, "lease": "5m", "notice": 0, "grace": 5.0,
+    "initializer": None, "initargs": (), "environment": PLAIN, "label": "cluster",
 }  # fmt: skip
 
 

@@ -117,12 +117,10 @@ class Former:
         """Take in the ends that an agent has told, as far as their values are here."""
         waiting = []
         for end in remote.late:
-            outcome = end.outcome
-            if isinstance(outcome, Payload):
-                if not remote.inlet.complete(outcome):
-                    waiting.append(end)
-                    continue
-                outcome = remote.inlet.opened(outcome, remote.outlet.came)
+            if isinstance(end.outcome, Payload) and not remote.inlet.complete(end.outcome):
+                waiting.append(end)
+                continue
+            outcome = remote.outcome(end.outcome)
             attempt = (end.task, end.attempt)
             if self._claim(attempt):
                 self._finish(attempt, remote.node.name, outcome, end.usage)

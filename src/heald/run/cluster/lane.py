@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,35 +12,47 @@ import msgspec
 from heald.core.event import Failure, Usage
 from heald.core.placement import Lease, Node
 from heald.core.ref import Ref
+from heald.core.retry import OUT_OF_MEMORY
 from heald.core.task import Payload
+from heald.data.arena import ArenaFull
 from heald.run.cluster.bulk import Inlet, Outlet, closed
-from heald.run.cluster.dialogue import Began, Ended, Gone, Hello, Late, Orders, Returned, TakeBack, ToAgent
+from heald.run.cluster.dialogue import Began, Ended, Gone, Hello, Late, Orders, Returned, TakeBack, ToAgent, encode
 from heald.run.protocol import Define, Order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from heald.core.task import Work
     from heald.data.arena import Arena
+    from heald.wire.channel import Frames
 
 
 class Remote:
-    """One agent: what it said of itself, what it has been told, and what is to be sent to it."""
+    """One agent: what it said of itself, what it has been told, and what is to be sent to it.
+
+    It puts its name among the `unsent`, in any thread, when there is something.
+    """
 
     def __init__(
-        self, name: bytes, hello: Hello, node: Node, arena: Arena, define: Callable[[bytes], tuple[Work, bytes]]
+        self,
+        name: bytes,
+        hello: Hello,
+        node: Node,
+        arena: Arena,
+        define: Callable[[bytes], tuple[Work, bytes]],
+        unsent: dict[bytes, None],
     ) -> None:
         self.name = name
         self.hello = hello
         self.node = node
         self.lanes: dict[int, FarLane] = {}
         self.out: list[ToAgent] = []
-        self.outlet = Outlet(arena)
-        self.inlet = Inlet(arena, _nothing)
+        self._arena = arena
         self.late: list[Late] = []  # ends of attempts of a former head, of which values are still to come
         self.retiring = ""  # why it gets nothing more, if it does
         self.idle_since = 0.0  # when it had nothing to do last
         self._define = define
+        self._unsent = unsent
         self._defined: set[bytes] = set()
         self._numbers = 0
 
@@ -56,18 +69,58 @@ class Remote:
         """Numbers up to this one are in use there."""
         self._numbers = max(self._numbers, number)
 
+    def tell(self, message: ToAgent) -> None:
+        """Have it sent, before the engine waits for anything."""
+        self.out.append(message)
+        self._unsent[self.name] = None
+
+    # Most agents never have a large value: of ten thousand, what these need counts.
+
+    @cached_property
+    def outlet(self) -> Outlet:
+        """Large values on their way there."""
+        return Outlet(self._arena, partial(self._unsent.setdefault, self.name))
+
+    @cached_property
+    def inlet(self) -> Inlet:
+        """Large values that come from there."""
+        return Inlet(self._arena, _nothing)
+
+    def messages(self) -> Iterator[Frames]:
+        """All that is to be sent now."""
+        large = vars(self)
+        if "inlet" in large and (got := self.inlet.got()) is not None:
+            self.out.append(got)
+        if "outlet" in large:
+            self.out += self.outlet.over()
+        if self.out:
+            out, self.out = self.out, []
+            yield [encode(out)]
+        if "outlet" in large:
+            for part, data in self.outlet.parts():
+                yield [encode([part]), data]
+
     def orders(self, lane: int, orders: list[Order]) -> None:
         """Send orders to a lane, and before them what they need."""
         for digest in {order.work for order in orders} - self._defined:
-            self.out.append(Define(digest, *self._define(digest)))
+            self.tell(Define(digest, *self._define(digest)))
             self._defined.add(digest)
-        self.out.append(Orders(lane, [self._travelling(order) for order in orders]))
+        self.tell(Orders(lane, [self._travelling(order) for order in orders]))
 
     def _travelling(self, order: Order) -> Order:
         if not order.arguments.buffers and not order.inputs:
             return order
         inputs = tuple(closed(one, self.outlet) for one in order.inputs)
         return msgspec.structs.replace(order, arguments=closed(order.arguments, self.outlet), inputs=inputs)
+
+    def outcome(self, told: Payload | Failure) -> Payload | Failure:
+        """An outcome with its values as they are here."""
+        try:
+            plain = isinstance(told, Failure) or not (told.buffers or told.inputs)
+            return told if plain else self.inlet.opened(told, self.outlet.came)
+        except ArenaFull as raised:
+            hint = "return less, or write it to a file"
+            return Failure(OUT_OF_MEMORY, f"its value does not fit into this process: {raised}", hint=hint)
 
     @property
     def stalled(self) -> bool:
@@ -89,13 +142,14 @@ class FarLane:
         self.name = name
         self.remote = remote
         self.lease: Lease | None = None
+        self.held: Lease | None = None  # the last one that its agent was told of
         self.fifo: deque[Order] = deque()
         self.long = False
         self.stopping = False
         self.ahead = 0.0
         self.told: deque[Began | Ended | Returned | Gone] = deque()  # of which large values are still to come
         self.forfeit: set[tuple[int, int]] = set()  # attempts to be run elsewhere once they have ended
-        self._asked = False
+        self.asked = False
 
     def send(self, orders: list[Order]) -> None:
         """Queue orders there."""
@@ -104,14 +158,14 @@ class FarLane:
 
     def take_back(self, keep: int = 0) -> list[Order]:
         """Ask for what was not begun; the answer comes by `returned`."""
-        if not self._asked:
-            self._asked = True
-            self.remote.out.append(TakeBack(self.number, keep))
+        if not self.asked:
+            self.asked = True
+            self.remote.tell(TakeBack(self.number, keep))
         return []
 
     def returned(self, orders: list[tuple[int, int]]) -> list[Order]:
         """The orders that came back: the last ones, for they are begun in order."""
-        self._asked = False
+        self.asked = False
         return [self.fifo.pop() for _ in orders][::-1]
 
     def knows(self, order: Order) -> None:
@@ -127,10 +181,7 @@ class FarLane:
         self.long = False
         if (order.task, order.attempt) != (report.task, report.attempt):
             raise RuntimeError(f"{self.name} ended task {report.task}, not {order.task}")
-        outcome = report.outcome
-        if isinstance(outcome, Payload):
-            outcome = self.remote.inlet.opened(outcome, self.remote.outlet.came)
-        return order, outcome
+        return order, self.remote.outcome(report.outcome)
 
     def died(self, report: Gone) -> tuple[tuple[Order, Failure, Usage] | None, list[Order]]:
         """The attempt under which the worker died, if any, and those to be run elsewhere."""

@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -15,7 +18,8 @@ from pathlib import Path
 from heald.core.errors import HealdError
 from heald.run.cluster.settings import AgentSettings, read
 from heald.site import node
-from heald.site.launcher import launcher
+from heald.site.launcher import SHELL, launcher
+from heald.wire import key
 
 _BOOT = """\
 import sys
@@ -26,6 +30,10 @@ sys.path[:] = sys.argv[2:]
 from heald.run.cluster.{module} import main
 sys.exit(main(sys.argv[1:2]))
 """
+
+# What differs from node to node, or from shell to shell.
+_OWN = re.compile(r"(SLURM|SSH_|PBS_.*NUM|PMI|PALS_).*|HOST(NAME)?|TMPDIR|(OLD)?PWD|SHLVL|_")
+_AROUND = '. "$0"; exec "$@"'
 
 
 def program(module: str, python: str, file: Path, path: Iterable[str]) -> list[str]:
@@ -41,7 +49,20 @@ def program(module: str, python: str, file: Path, path: Iterable[str]) -> list[s
 def commands(file: Path, given: AgentSettings) -> list[list[str]]:
     """The commands that start an agent on each node of the job that this process is in."""
     hosts = node.grant().hosts or (socket.gethostname(),)
-    return launcher(given.site).agents(hosts, program("warden", given.site.python, file, given.path))
+    found = launcher(given.site)
+    argv = program("warden", given.site.python, file, given.path)
+    if not found.exports:
+        argv = [SHELL, "-c", _AROUND, str(_environment(file)), *argv]
+    return found.agents(hosts, argv)
+
+
+def _environment(file: Path) -> Path:
+    """A file that makes the variables of this process in a shell: modules and the like were loaded in its own."""
+    names = (name for name in os.environ if name.isidentifier() and not _OWN.fullmatch(name))
+    lines = (f"export {name}={shlex.quote(os.environ[name])}\n" for name in names)
+    made = file.with_suffix(".environment")
+    key.write(made, "".join(lines).encode(errors="surrogateescape"))
+    return made
 
 
 def main(argv: list[str]) -> int:

@@ -5,7 +5,6 @@ Runs in the engine's thread. `run.dispatch` decides what goes where; agents tell
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import sys
@@ -45,9 +44,12 @@ from heald.run.cluster.dialogue import (
 )
 from heald.run.cluster.former import Former
 from heald.run.cluster.lane import FarLane, Remote
+from heald.run.cluster.register import Register
+from heald.run.cluster.straggler import Stragglers
 from heald.run.dispatch import Dispatch
 from heald.run.pool import overtime, unwanted
 from heald.run.protocol import Order
+from heald.site.adapter import connect
 from heald.wire import key
 from heald.wire.channel import Frames
 from heald.wire.hub import Hub
@@ -58,14 +60,13 @@ if TYPE_CHECKING:
 _HORIZON = 0.05  # seconds of expected work that a lane is sent ahead: many times the way there and back
 _BEATS = 5  # in the time after which an agent is given up
 _PATIENCE = 5  # silences that the agents of a former head get to find this one
-_ROUNDS = 4  # of sending and hearing, before the engine looks at anything else
 _LOSSES = 3  # agents that may be lost under one attempt after the other before it is the task's fault
 
 
 class Host(pool.Host, Protocol):
     """What the pool of a cluster needs of the engine."""
 
-    written: list[Callable[[], None]]
+    turned: list[Callable[[bool], None]]
 
     def post(self, act: Callable[[], None]) -> None:
         """Have `act` called in the engine's thread."""
@@ -109,10 +110,11 @@ class ClusterPool:
         self.folder = Path(host.run, "agents", executor.label)
         self.dispatch = Dispatch(self.label, [], host, self._hold, self._open, horizon=_HORIZON)
         self._host = host
-        self._remotes: dict[bytes, Remote] = {}
-        self._nodes: dict[str, Remote] = {}  # by the name of the node
+        self._agents = Register()
+        self._unsent: dict[bytes, None] = {}  # agents for which there is something; no set, whose `pop` can be slow
         self._losses: Counter[int] = Counter()  # by task: agents lost while it ran
         self._former = Former(self.label, self.dispatch, host, self._stop)
+        self._stragglers = Stragglers(self._agents.nodes)
         self._hub: Hub | None = None
         self._allocator: Supply | None = None
 
@@ -125,7 +127,7 @@ class ClusterPool:
         hub = self._hub = Hub(keys, self, silence=executor.silence, interface=interface, port=port)
         for channel in hub.files():
             host.selector.on_readable(channel, hub.serve)
-        host.written.append(self._commit)
+        host.turned.append(self._exchange)
         given = settings.AgentSettings(
             allocation="",
             endpoints=tuple(hub.endpoints),
@@ -144,6 +146,8 @@ class ClusterPool:
             grace=executor.grace_seconds,
             bind=executor.bind,
             initializer=executor.pickled_initializer(),
+            environment=executor.environment,
+            notice=executor.notice_seconds,
         )
         key.write(self.folder / "head.json", msgspec.json.encode(tuple(hub.endpoints)))
         self._allocator = self._supply(given)
@@ -154,7 +158,7 @@ class ClusterPool:
 
     def _supply(self, given: settings.AgentSettings) -> Supply:
         """Where nodes come from."""
-        return Allocator(self.executor, given, self.folder, self)
+        return Allocator(self.executor, given, self.folder, self, connect(self.executor.site))
 
     def _former_port(self) -> int:
         """The port of the head that was killed, at which agents look first."""
@@ -167,15 +171,8 @@ class ClusterPool:
     # -- what the engine wants ---------------------------------------------------------------------------------------
 
     def pump(self, now: float) -> None:
-        """Send what can be sent."""
-        hub = self._hub
-        for _ in range(_ROUNDS):
-            self.dispatch.pump(now)
-            self._send()
-            if hub is None or not hub.serve():  # what a send saw, no wait tells of again
-                break
-        else:
-            self._host.after(0.0, _nothing)  # there may be more: the next turn comes at once
+        """Decide what is to be sent: `_exchange` does it, when the journal has it."""
+        self.dispatch.pump(now)
         if self._allocator is not None:
             self._allocator.consider()
 
@@ -202,13 +199,13 @@ class ClusterPool:
     def _stop(self, lane: FarLane, order: Order, verdict: Failure) -> None:
         self.dispatch.take_back(lane)
         lane.stopping = True
-        lane.remote.out.append(Stop(lane.number, order.task, order.attempt, verdict))
+        lane.remote.tell(Stop(lane.number, order.task, order.attempt, verdict))
 
     def close(self) -> None:
         """Give back every node. Agents that cannot be told so find out by themselves."""
         if self._hub is None:
             return
-        for remote in self._remotes.values():
+        for remote in self._agents:
             self._hub.send(remote.name, [dialogue.encode([Retire("the run is over")])])
         for channel in self._hub.files():
             self._host.selector.forget(channel)
@@ -220,40 +217,43 @@ class ClusterPool:
     # -- what the dispatch wants -------------------------------------------------------------------------------------
 
     def _open(self, lease: Lease) -> FarLane:
-        remote = self._nodes[lease.shares[0].node]
+        remote = self._agents.nodes[lease.shares[0].node]
         number = remote.number()
         lane = remote.lanes[number] = FarLane(number, f"{remote.node.name}-{number}", remote)
-        remote.out.append(Open(number, lane.name))
+        remote.tell(Open(number, lane.name))
         return lane
 
     def _hold(self, lane: FarLane, lease: Lease) -> None:
-        hosts = tuple(self._nodes[share.node].hello.host for share in lease.shares)
-        lane.remote.out.append(Held(lane.number, lease, hosts))
+        if lane.held is not None and (lease.shares, lease.needs) == (lane.held.shares, lane.held.needs):
+            return  # as its agent was told last
+        lane.held = lease
+        hosts = tuple(self._agents.nodes[share.node].hello.host for share in lease.shares)
+        lane.remote.tell(Held(lane.number, lease, hosts))
+        self._agents.spread(lane)
 
     def _send(self) -> None:
         hub = self._hub
         if hub is None:
             return
-        for remote in self._remotes.values():
-            if (got := remote.inlet.got()) is not None:
-                remote.out.append(got)
-            raw: list[Any] = []
-            for message, data in remote.outlet.messages():
-                remote.out.append(message)
-                if data is not None:
-                    raw.append(data)
-            if remote.out:
-                out, remote.out = remote.out, []
-                hub.send(remote.name, [dialogue.encode(out), *raw])
+        while self._unsent:
+            remote = self._agents.get(self._unsent.popitem()[0])
+            for frames in remote.messages() if remote is not None else ():
+                hub.send(remote.name, frames)
 
     def _beat(self) -> None:
         if self._hub is not None:
-            self._host.after(self.executor.silence / _BEATS, self._beat)
-            self._hub.beat(time.monotonic())
+            part = self._hub.beat(time.monotonic())
+            self._host.after(part * self.executor.silence / _BEATS, self._beat)
 
-    def _commit(self) -> None:
-        if self._hub is not None:
-            self._hub.commit(lambda name: name not in self._remotes or not self._remotes[name].stalled)
+    def _exchange(self, recorded: bool) -> None:
+        """After a turn: tell agents what is on record now, so that the next head knows of all that they were told."""
+        if self._hub is None:
+            return
+        if recorded:
+            self._hub.commit(lambda name: (remote := self._agents.get(name)) is None or not remote.stalled)
+        self._send()
+        if self._hub.serve():  # what a send saw, no wait tells of again
+            self._host.after(0.0, _nothing)  # the next turn comes at once
 
     # -- what the hub tells ------------------------------------------------------------------------------------------
 
@@ -268,26 +268,22 @@ class ClusterPool:
             if self._allocator is not None:
                 self._allocator.refused(said.allocation, reason)
             return reason
-        for other in [one for one in self._remotes.values() if _same_place(one.hello, said)]:
+        if (other := self._agents.before(said)) is not None:
             assert self._hub is not None
             self._hub.give_up(other.name, "its agent died, and another took its place")
-        until = self._host.now() + said.left
-        node = Node(self._free_name(said), said.cpus, said.gpus, said.memory, until, said.allocation)
-        remote = Remote(name, said, node, self._host.arena, self._host.definition)
+        until = self._host.now() + said.left - self.executor.notice_seconds
+        node = Node(self._agents.free_name(said), said.cpus, said.gpus, said.memory, until, said.allocation, said.host)
+        remote = Remote(name, said, node, self._host.arena, self._host.definition, self._unsent)
         remote.idle_since = self._host.now()
-        self._remotes[name] = self._nodes[node.name] = remote
+        self._agents.add(remote)
+        self._stragglers.met(remote)
         if self._allocator is not None:
             self._allocator.met(said.allocation)
         return ""
 
-    def _free_name(self, said: dialogue.Hello) -> str:
-        name = f"{said.allocation}.{said.host}"
-        others = (f"{name}#{number}" for number in itertools.count(2))
-        return name if name not in self._nodes else next(one for one in others if one not in self._nodes)
-
     def heard(self, name: bytes, frames: Frames) -> None:
         """A message of an agent."""
-        remote = self._remotes.get(name)
+        remote = self._agents.get(name)
         if remote is None:
             return
         body, *raw = frames
@@ -305,10 +301,10 @@ class ClusterPool:
         elif isinstance(message, Stands):
             self._begin_with(remote, message)
         elif isinstance(message, Part):
-            remote.inlet.take(message, next(parts))
-            self._former.late(remote)
-            for lane in remote.lanes.copy().values():
-                if lane.told:
+            self._unsent[remote.name] = None  # it is to know that there is room again
+            if remote.inlet.take(message, next(parts, b"")):
+                self._former.late(remote)
+                for lane in remote.lanes.copy().values():
                     self._catch_up(lane)
         elif isinstance(message, Got):
             remote.outlet.made_room(message.count)
@@ -334,19 +330,19 @@ class ClusterPool:
                 self._ended(lane, report)
             elif isinstance(report, Began):
                 if lane.fifo and lane.fifo[0].task == report.task:
-                    lane.long = True
+                    self.dispatch.began(lane)
                     self._host.began(lane.fifo[0], report.time, report.pid)
             elif isinstance(report, Returned):
-                orders = lane.returned(report.orders)
-                if orders:
-                    self.dispatch.gave_back(lane, orders)
-                    if lane.remote.retiring:
-                        self._retire_if_idle(lane.remote)
+                self.dispatch.gave_back(lane, lane.returned(report.orders))
+                if lane.remote.retiring:
+                    self._retire_if_idle(lane.remote)
             else:
                 self._died(lane, report)
 
     def _ended(self, lane: FarLane, report: Ended) -> None:
         order, outcome = lane.ended(report)
+        if isinstance(outcome, Failure):
+            self._stragglers.end(lane, order.task, order.attempt)
         self._losses.pop(order.task, None)
         if self._former.keeps((order.task, order.attempt), outcome, report.usage):
             pass
@@ -362,38 +358,38 @@ class ClusterPool:
     def _begin_with(self, remote: Remote, said: Stands) -> None:
         """The first that an agent tells: what it has of a former head. From now on its node is used."""
         self.dispatch.add_node(remote.node)
-        for other in self._remotes.values():
-            for lane in other.lanes.values():
-                if (lease := lane.lease) is not None:
-                    for share in [one for one in lease.shares if one.node == remote.node.name]:
-                        self.dispatch.placement.hold(lease, share)
         self._former.take_over(remote, said)
+        for lane in remote.lanes.values():
+            self._agents.spread(lane)
 
     def _died(self, lane: FarLane, report: Gone) -> None:
         end, others = lane.died(report)
+        if end is not None:
+            self._stragglers.end(lane, end[0].task, end[0].attempt)
         del lane.remote.lanes[lane.number]
         self.dispatch.gone(lane, [*([end[0]] if end else ()), *others])
-        if end is not None:
+        if end is not None and (end[0].task, end[0].attempt) in lane.forfeit:
+            others = [end[0], *others]
+        elif end is not None:
             self._host.ended(*end)
         self._host.returned(others)
 
     def lost(self, name: bytes, reason: str) -> None:
         """An agent is gone, and all that it had is to be run elsewhere, at no charge to the tasks."""
-        remote = self._remotes.pop(name)
-        del self._nodes[remote.node.name]
+        remote = self._agents.remove(name)
         if not remote.retiring:
             self.dispatch.remove_node(remote.node)
         for lane in list(remote.lanes.values()):
             orders = list(lane.fifo)
+            if orders:
+                self._stragglers.end(lane, orders[0].task, orders[0].attempt)
             lane.fifo.clear()
             lane.told.clear()
             self.dispatch.gone(lane, orders)
             if orders:
                 self._again(orders, remote, reason)
-        for other in self._remotes.values():
-            for lane in other.lanes.values():
-                if lane.lease is not None and any(share.node == remote.node.name for share in lane.lease.shares):
-                    self._forfeit(lane, f"{remote.node.name}, which it ran on too, was lost: {reason}")
+        for lane in self._agents.guests(remote.node.name):
+            self._forfeit(lane, f"{remote.node.name}, which it ran on too, was lost: {reason}")
         if self._allocator is not None:
             self._allocator.lost(remote.hello.allocation, reason)
 
@@ -415,6 +411,11 @@ class ClusterPool:
         self._host.returned(others)
 
     # -- what the allocator asks and tells ---------------------------------------------------------------------------
+
+    @property
+    def supply(self) -> Supply | None:
+        """Where its nodes come from, once it has begun."""
+        return self._allocator
 
     @property
     def placement(self) -> Placement:
@@ -446,11 +447,11 @@ class ClusterPool:
 
     def _retire_if_idle(self, remote: Remote) -> None:
         if not any(lane.fifo for lane in remote.lanes.values()):
-            remote.out.append(Retire(remote.retiring))
+            remote.tell(Retire(remote.retiring))
 
     def remotes(self, allocation: str) -> list[Remote]:
         """The agents of an allocation."""
-        return [one for one in self._remotes.values() if one.hello.allocation == allocation]
+        return self._agents.of(allocation)
 
 
 def _nothing() -> None:
@@ -458,12 +459,9 @@ def _nothing() -> None:
 
 
 def _complete(lane: FarLane, report: Ended) -> bool:
-    return not isinstance(report.outcome, Payload) or lane.remote.inlet.complete(report.outcome)
-
-
-def _same_place(one: dialogue.Hello, other: dialogue.Hello) -> bool:
-    """Whether one is where the other was: the next agent of a warden comes after the former one's death."""
-    return (one.allocation, one.host, one.place) == (other.allocation, other.host, other.place)
+    told = report.outcome
+    plain = isinstance(told, Failure) or not (told.buffers or told.inputs)
+    return plain or lane.remote.inlet.complete(told)
 
 
 def _skew(said: dialogue.Hello) -> str:

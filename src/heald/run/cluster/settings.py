@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from heald.core.environment import PLAIN, Environment
 from heald.core.errors import ConfigurationError
 from heald.site.profile import Site
 from heald.wire import key
@@ -22,7 +23,8 @@ class AgentSettings(msgspec.Struct, frozen=True):
     may be heard before an agent is given up; `lease`: how long it goes on without its head. `run`: the run's folder;
     `folder`: where its agents keep what is their own; `directory` and `path`: where tasks run, and where Python finds
     modules. `workers`: cores to use of each node, 0 for all; `gpus`: names of devices, None for those that are found;
-    `memory`: bytes, 0 for all. `grace`, `bind`, `initializer`: as for every crew.
+    `memory`: bytes, 0 for all. `grace`, `bind`, `initializer`, `environment`, `notice`: as for every
+    crew.
     """
 
     allocation: str
@@ -42,6 +44,8 @@ class AgentSettings(msgspec.Struct, frozen=True):
     grace: float = 5.0
     bind: bool = False
     initializer: bytes = b""
+    environment: Environment = PLAIN
+    notice: float = 0.0
 
 
 def write(file: Path, settings: AgentSettings) -> None:

@@ -19,9 +19,11 @@ import msgspec
 
 from heald.core.errors import HealdError
 from heald.run import kernel
+from heald.run.affinity import ALLOCATION
 from heald.run.cluster.agent import Agent
 from heald.run.cluster.settings import AgentSettings, read
 from heald.site import node
+from heald.site.launcher import forget_rank
 from heald.wire.address import Unreachable
 from heald.wire.link import Refused
 
@@ -32,6 +34,7 @@ _MINUTE = 60.0
 def main(argv: list[str]) -> int:
     """Look after the agent of this node until its work is over; the exit status."""
     given = read(Path(argv[0]))
+    forget_rank()
     sys.path[:] = [*given.path, *(one for one in sys.path if one not in given.path)]
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     ended: list[float] = []
@@ -67,6 +70,7 @@ def _become_agent(given: AgentSettings) -> None:
             os.chdir(given.directory)
         except OSError:
             os.chdir(Path.home())  # the nodes do not share that file system
+        os.environ[ALLOCATION] = given.allocation
         print(Agent(given, _machine(given), _left()).serve(), file=sys.stderr, flush=True)
         status = 0
     except (Unreachable, Refused, HealdError) as raised:

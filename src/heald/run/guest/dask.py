@@ -19,16 +19,16 @@ _PATIENCE = 10.0  # seconds for the scheduler to answer
 
 
 class DaskExecutor(GuestExecutor):
-    """Runs tasks on the workers of a Dask cluster: that of a scheduler at `address`, or that a `client` is connected to.
+    """Runs tasks on the workers of a Dask cluster: of the scheduler at `address`, or that a `client` is connected to.
 
     Without either, a small one is started in this process, and ended again. A worker of Dask counts as a node, with the
     cores that it has threads (`workers`: no more than so many), its memory limit, and the devices that it declares
     (`dask worker --resources GPU=2`). They are held while tasks are there for them, and given back when there has been
     nothing to do for the time `idle`.
 
-    `interface`: the network by which Dask's workers reach this process. `silence`: after so long without a word an agent
-    is given up, and its tasks are run elsewhere. `lease`: so long agents go on when this process is gone. `grace`,
-    `initializer`, `initargs`: as for ProcessExecutor.
+    `interface`: the network by which Dask's workers reach this process. `silence`: after so long without a word an
+    agent is given up, and its tasks are run elsewhere. `lease`: so long agents go on when this process is gone.
+    `grace`, `initializer`, `initargs`: as for ProcessExecutor.
 
     >>> with DaskExecutor(workers=1) as executor:
     ...     executor.submit(pow, 2, 10).result()

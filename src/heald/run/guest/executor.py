@@ -1,4 +1,4 @@
-"""What executors on clusters of others have in common: one agent in each place, and nothing held for longer than used."""
+"""What executors on clusters of others have in common: their settings, and the client library that each needs."""
 
 from __future__ import annotations
 
@@ -50,9 +50,7 @@ class GuestExecutor(ClusterExecutor):
         if address is not None and (not isinstance(address, str) or not address):
             raise ConfigurationError(f"address={address!r}: must be a text, or left out")
         self.address = address
-        self._given = {
-            name: value for name, value in {"address": address, **given}.items() if value != _USUAL[name]
-        }
+        self._given = {name: value for name, value in {"address": address, **given}.items() if value != _USUAL[name]}
         if label != self.extra:
             self._given["label"] = label
 

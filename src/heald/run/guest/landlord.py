@@ -23,8 +23,8 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Look(msgspec.Struct, frozen=True):
-    """How things are: all that the cluster has (`whole`), where an agent could begin now (`free`), and which agents have
-    ended since the last look (`over`), with the reason.
+    """How things are: all that the cluster has (`whole`), where an agent could begin now (`free`), and which agents
+    have ended since the last look (`over`), with the reason.
     """
 
     whole: tuple[Place, ...]

@@ -1,7 +1,7 @@
 """What runs inside a worker of another cluster: starts an agent as a process of its own, and waits for its end.
 
-So the agent owns its process, as everywhere: its worker's threads, signals and output are left as they are. It ends with
-the worker, whatever ends that.
+So the agent owns its process, as everywhere, and the threads, signals and output of that worker are left as they are.
+The agent ends with the worker, whatever ends that.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from heald.run.log import tail
 from heald.site import node
 
 _BOOT = "import sys; sys.path[:] = sys.argv[3:]; from heald.run.guest.lodge import main; sys.exit(main(*sys.argv[1:3]))"
-_FAREWELL = 20.0  # seconds for an agent to end all that it runs
+_FAREWELL = 12.0  # seconds for an agent to end all that it runs
 _ARRIVAL = 10.0  # seconds within which an agent is begun after those who hold the place for it
 
 _begun: dict[str, subprocess.Popen[bytes]] = {}

@@ -24,7 +24,7 @@ from heald.run.guest.landlord import ClusterLost, Landlord, Look, Place
 
 _LOOK = 0.5  # seconds between looks at the cluster
 _FAILURES = 3  # agents in a row that ended before they came: there is no use in more
-_FAREWELL = 40.0  # seconds for all agents to end
+_FAREWELL = 15.0  # seconds for all agents to end
 
 
 class Owner(Protocol):
@@ -183,19 +183,19 @@ class Lodging:
             self._requests.put(act)
 
     def _serve(self) -> None:
-        while True:
-            try:
-                act = self._requests.get(timeout=_LOOK)
-            except queue.Empty:
-                act = self._ask
-            if act is None:
-                return
-            try:
+        try:
+            while (act := self._next()) is not None:
                 act()
-            except ClusterLost as raised:
-                return self._say_gone(raised.message)
-            except Exception as raised:  # of a client library of somebody else's
-                return self._say_gone(f"{self._landlord.name} cannot be used: {type(raised).__name__}: {raised}")
+        except ClusterLost as raised:
+            self._say_gone(str(raised.message))
+        except Exception as raised:  # of a client library of somebody else's
+            self._say_gone(f"{self._landlord.name} cannot be used: {type(raised).__name__}: {raised}")
+
+    def _next(self) -> Callable[[], None] | None:
+        try:
+            return self._requests.get(timeout=_LOOK)
+        except queue.Empty:
+            return self._ask
 
     def _ask(self) -> None:
         look = self._landlord.look()

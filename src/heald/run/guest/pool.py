@@ -10,7 +10,6 @@ from heald.core.resources import Resources
 from heald.run.cluster import dialogue
 from heald.run.cluster.pool import ClusterPool
 from heald.run.cluster.settings import AgentSettings
-from heald.run.guest.landlord import Landlord, Look
 from heald.run.guest.lodging import Lodging
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ class GuestPool(ClusterPool):
         self._lodging = Lodging(self._landlord, self._first, given, self.executor.idle_seconds, self)
         return self._lodging
 
-    def met(self, name: bytes, hello: bytes) -> str | bytes:
+    def met(self, name: bytes, hello: bytes) -> str:
         """A new agent: take its node in, when it is one of this lodging's."""
         try:
             allocation = dialogue.hello(hello).allocation

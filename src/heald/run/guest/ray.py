@@ -7,22 +7,29 @@ not answered for a minute, and there can be one client in a process, which may b
 from __future__ import annotations
 
 import os
+import re
+import select
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Collection
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
 
-from heald.core.errors import SiteError
+from heald.core.errors import ConfigurationError, SiteError
 from heald.run.guest.executor import GuestExecutor
 from heald.run.guest.landlord import ClusterLost, Look, Place
 from heald.run.guest.lodge import lodge, versions
 from heald.run.log import tail
+from heald.wire.address import reachable
 
-_PATIENCE = 30.0  # seconds for the cluster to answer
+_PATIENCE = 12.0  # seconds for the cluster to answer
 _ARRIVAL = 90.0  # seconds for it to be found, or started
-_FAREWELL = 30.0  # seconds for agents to end, and for a cluster that is ours
+_FAREWELL = 8.0  # seconds for agents to end, and for a cluster that is ours
+_HINT = "is it running, and is that its address? `ray status` says so; `ray stop` clears what a dead one left here"
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[^:/\s]+):\d+")
 _BOOT = "import sys; sys.path[:] = sys.argv[2:]; from heald.run.guest.ray import main; main(int(sys.argv[1]))"
 
 
@@ -30,8 +37,8 @@ class RayExecutor(GuestExecutor):
     """Runs tasks on the nodes of a Ray cluster: that at `address`, or the one that RAY_ADDRESS or this machine has.
 
     When there is none, a small one is started on this machine, and ended again. Of each node the CPUs (`workers`: no
-    more than so many), GPUs and memory are taken that Ray has free there, held while tasks are there for them, and given
-    back when there has been nothing to do for the time `idle`. The rest as for DaskExecutor.
+    more than so many), GPUs and memory are taken that Ray has free there, held while tasks are there for them, and
+    given back when there has been nothing to do for the time `idle`. The rest as for DaskExecutor.
 
     >>> RayExecutor("ray-head:6379", workers=8)
     heald.RayExecutor(address='ray-head:6379', workers=8)
@@ -44,6 +51,9 @@ class RayExecutor(GuestExecutor):
 
     def __init__(self, address: str | None = None, *, label: str = "ray", **settings: Any) -> None:
         super().__init__(address, label=label, **settings)
+        if address is not None and not _ADDRESS.fullmatch(address):
+            hint = 'give that of its head, "ray-head:6379"; clients of ray:// are not served'
+            raise ConfigurationError(f"address={address!r}: must be a host and a port", hint=hint)
 
     def landlord(self, folder: Path) -> Apart:
         """The cluster, found or started. Raises SiteError when it does not answer."""
@@ -55,6 +65,8 @@ class Apart:
 
     def __init__(self, address: str | None, workers: int | None, folder: Path) -> None:
         self.name = f"the Ray cluster at {address}" if address else "the Ray cluster"
+        if address is not None:
+            self._check_that_somebody_listens(address)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._words = folder / "ray.err"
         self._connection, theirs = Pipe()
@@ -70,18 +82,29 @@ class Apart:
             )
         try:
             self.name = self._ask("start", address, workers, patience=_ARRIVAL)
+        except ClusterLost as raised:
+            raise SiteError(f"{self.name} does not answer\n{tail(self._words)}".rstrip(), hint=_HINT) from raised
         except BaseException:
-            self.close()
+            self._end()
             raise
+
+    def _check_that_somebody_listens(self, address: str) -> None:
+        """Raise SiteError when nobody does: Ray itself would go on trying for minutes."""
+        try:
+            reachable([f"tcp://{address}"])
+        except OSError as raised:
+            raise SiteError(f"{self.name} does not answer: {raised}", hint=_HINT) from raised
 
     def _ask(self, question: str, *given: Any, patience: float = _PATIENCE) -> Any:
         try:
             self._connection.send((question, given))
             if not self._connection.poll(patience):
-                raise ClusterLost(f"{self.name} is lost: it has not answered for {patience:g} s")
+                raise TimeoutError(f"it has not answered for {patience:g} s")
             answer = self._connection.recv()
-        except (EOFError, OSError):
-            raise ClusterLost(f"{self.name} is lost\n{tail(self._words)}".rstrip()) from None
+        except (EOFError, OSError) as raised:
+            self._end()  # it would wait for the cluster, and then end by itself
+            words = str(raised) or tail(self._words)
+            raise ClusterLost(f"{self.name} is lost: {words}") from None
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -105,8 +128,12 @@ class Apart:
         try:
             self._process.wait(_FAREWELL)
         except subprocess.TimeoutExpired:  # it waits for a cluster that is gone
-            self._process.kill()
-            self._process.wait()
+            self._end()
+
+    def _end(self) -> None:
+        self._connection.close()
+        self._process.kill()
+        self._process.wait()
 
 
 class Ray:
@@ -128,8 +155,9 @@ class Ray:
                     raise
                 found = ray.init("local", num_cpus=workers, include_dashboard=False, **quiet)
         except (ConnectionError, RuntimeError, ValueError) as raised:
-            hint = "is it running, and is that its address? `ray start --head` prints it"
-            raise SiteError(f"no Ray cluster answers at {address}: {raised}", hint=hint) from None
+            raise SiteError(
+                f"no Ray cluster can be used at {address or 'this machine'}: {raised}", hint=_HINT
+            ) from None
         return f"the Ray cluster at {found.address_info['gcs_address']}"
 
     def look(self) -> Look:
@@ -183,6 +211,7 @@ class Ray:
 
 def main(descriptor: int) -> None:
     """Serve the head at the other end of a connection until that is closed."""
+    threading.Thread(target=_end_after, args=[os.getppid()], daemon=True).start()
     landlord = Ray()
     with Connection(descriptor) as connection:
         while True:
@@ -197,3 +226,15 @@ def main(descriptor: int) -> None:
             connection.send(answer)
     if "ray" in sys.modules:
         sys.modules["ray"].shutdown()
+
+
+def _end_after(head: int) -> None:
+    """End this process when its head has ended, whatever it waits for then."""
+    try:
+        select.select([os.pidfd_open(head)], [], [])
+    except ProcessLookupError:  # it has ended already
+        pass
+    except OSError:  # Linux before 5.3: the end of the connection must do
+        return
+    time.sleep(_FAREWELL)  # the main thread sees it too, and may just be ending what is ours
+    os._exit(1)

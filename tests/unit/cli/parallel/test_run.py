@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -141,6 +142,20 @@ def test_a_full_disk_loses_nothing(capfdbinary: pytest.CaptureFixture[bytes]) ->
     assert Path("out/1/b/stdout").read_text() == "b\n"
 
 
+def test_output_that_may_be_cut_short_is_not_taken_for_whole(
+    capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = SimpleNamespace(f_bfree=0, f_bavail=0, f_frsize=4096, f_blocks=5000, f_files=0, f_favail=0)
+    monkeypatch.setattr(os, "statvfs", lambda folder: shown)
+    assert main(["-j1", "--joblog", "log", "--delay", "0.01", "echo", ":::", "a", "b"]) == 255
+    printed = capfdbinary.readouterr()
+    assert printed.out == b"a\n"
+    assert b"job 1 cannot be written down: the disk of " in printed.err
+    assert b"is full (0 B left), so its output may not be whole" in printed.err
+    assert b"--resume" in printed.err
+    assert Path("log").read_text().count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -198,6 +213,18 @@ def test_ctrl_c_ends_what_runs(wait_until: Callable[..., None], tmp_path: Path) 
         assert run.communicate() == (b"", b"")
     assert run.returncode == 255
     assert Path("log").read_text().count("\n") == 1
+
+
+def test_ctrl_c_again_waits_for_nothing(wait_until: Callable[..., None], tmp_path: Path) -> None:
+    job = "trap 'touch told' TERM; touch began; while :; do sleep 0.1; done; : {}"
+    apart = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen([*START, job, ":::", "a"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=apart) as run:
+        for sign in ("began", "told"):
+            wait_until((tmp_path / sign).exists)
+            run.send_signal(signal.SIGINT)
+        assert run.communicate() == (b"", b"")
+    assert run.returncode == 255
+    assert not list(tmp_path.glob("heald-run-*"))
 
 
 def test_output_to_a_socket_unbuffered() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from heald.compat.parsl.config import Config
-from heald.compat.parsl.executor import HighThroughputExecutor
+from heald.compat.parsl.high_throughput import HighThroughputExecutor
 from heald.compat.parsl.kernel import DataFlowKernel, DataFlowKernelLoader
 
 

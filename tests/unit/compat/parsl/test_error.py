@@ -28,7 +28,8 @@ def test_chain_is_named() -> None:
 
 def test_translated() -> None:
     assert isinstance(error.translated(heald.WalltimeExceeded("late")), error.AppTimeout)
-    assert isinstance(error.translated(heald.WorkerLost("gone")), error.WorkerLost)
+    assert isinstance(error.translated(heald.WorkerLost("gone", attempt=1)), error.WorkerLost)
+    assert isinstance(error.translated(heald.WorkerLost("no nodes can be had")), error.BadStateException)
     assert isinstance(error.translated(heald.NotPicklable("no")), error.SerializationError)
     own = ValueError()
     assert error.translated(own) is own

@@ -1,93 +1,48 @@
 from __future__ import annotations
 
-import os
+import threading
 from collections.abc import Callable
-from pathlib import Path
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
-from heald.compat import NotServed
 from heald.compat.parsl.app import python_app
-from heald.compat.parsl.error import InvalidResourceSpecification, WorkerLost
-from heald.compat.parsl.executor import HighThroughputExecutor, MPIExecutor
+from heald.compat.parsl.error import BadStateException, InvalidResourceSpecification
+from heald.compat.parsl.executor import ParslExecutor, ThreadPoolExecutor
 from heald.compat.parsl.kernel import DataFlowKernel
-from heald.compat.parsl.provider import ExecutionProvider, LocalProvider, SimpleLauncher
 
 
 @python_app
-def variables(prefix: str, parsl_resource_specification: Any = None) -> dict[str, str]:
-    import os
+def thread(parsl_resource_specification: Any = None) -> str:
+    import threading
 
-    return {name: value for name, value in os.environ.items() if name.startswith(prefix)}
-
-
-def test_workers_know_themselves(load: Callable[..., DataFlowKernel]) -> None:
-    provider = LocalProvider(worker_init="export GREETING=hello\necho noise")
-    load(executors=[HighThroughputExecutor(max_workers=1, available_accelerators=["a"], provider=provider)])
-    found = variables("").result()
-    assert (found["GREETING"], found["CUDA_VISIBLE_DEVICES"]) == ("hello", "a")
-    assert (found["PARSL_WORKER_RANK"], found["PARSL_WORKER_COUNT"]) == ("0", "1")
+    return threading.current_thread().name
 
 
-def test_a_worker_that_dies_frees_its_rank(load: Callable[..., DataFlowKernel]) -> None:
-    @python_app
-    def die() -> None:
-        import os
-
-        os._exit(1)
-
-    load(executors=[HighThroughputExecutor(max_workers_per_node=1)])
-    assert isinstance(die().exception(), WorkerLost)
-    assert variables("PARSL").result()["PARSL_WORKER_RANK"] == "0"
+def test_threads_of_this_process(load: Callable[..., DataFlowKernel]) -> None:
+    load(executors=[ThreadPoolExecutor(max_threads=1)])
+    assert thread().result() != threading.current_thread().name
+    assert isinstance(thread(parsl_resource_specification={"cores": 1}).exception(), InvalidResourceSpecification)
 
 
-def test_specifications(load: Callable[..., DataFlowKernel]) -> None:
-    load(executors=[HighThroughputExecutor(max_workers_per_node=1)])
-    assert variables("PARSL_PRIORITY", parsl_resource_specification={"priority": 3}).result() == {"PARSL_PRIORITY": "3"}
-    assert variables("PARSL_PRIORITY").result() == {}
-    refused = variables("", parsl_resource_specification={"cores": 2}).exception()
-    assert isinstance(refused, InvalidResourceSpecification)
+def test_one_that_does_not_run() -> None:
+    with pytest.raises(BadStateException):
+        ThreadPoolExecutor().submit(len, {}, [])
 
 
-def test_the_lowest_priority_goes_first(load: Callable[..., DataFlowKernel], tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "gate")
+def test_one_of_your_own(load: Callable[..., DataFlowKernel]) -> None:
+    class Here(ParslExecutor):
+        label = "here"
 
-    @python_app
-    def note(
-        name: str, order: str = str(tmp_path / "order"), gate: str = "", parsl_resource_specification: Any = None
-    ) -> None:
-        if gate:
-            open(gate).close()
-        with open(order, "a") as file:
-            file.write(name)
+        def start(self) -> None: ...
 
-    load(executors=[HighThroughputExecutor(max_workers_per_node=1)])
-    futures = [note("first ", gate=str(tmp_path / "gate"))]
-    futures += [note(f"{rank} ", parsl_resource_specification={"priority": rank}) for rank in (3, 1, 2)]
-    open(tmp_path / "gate", "w").close()  # opened by both ends at once
-    for future in futures:
-        future.result()
-    assert (tmp_path / "order").read_text() == "first 1 2 3 "
+        def shutdown(self) -> None: ...
 
+        def submit(self, func: Any, resource_specification: dict[str, Any], *args: Any, **kwargs: Any) -> Future[Any]:
+            future: Future[Any] = Future()
+            future.set_result(func(*args, **kwargs))
+            return future
 
-def test_mpi_prefix(load: Callable[..., DataFlowKernel]) -> None:
-    load(executors=[MPIExecutor(provider=LocalProvider(launcher=SimpleLauncher()))])
-    found = variables("PARSL", parsl_resource_specification={"ranks_per_node": 2}).result()
-    assert found["PARSL_MPI_PREFIX"] == "mpiexec -n 2 -ppn 2"
-    assert isinstance(variables("").exception(), InvalidResourceSpecification)
-
-
-def test_bounds_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PARSL_CORES", "8")
-    assert HighThroughputExecutor(cores_per_worker=4).workers_per_node == 2
-    assert HighThroughputExecutor(max_workers_per_node=3).workers_per_node == 3
-    assert HighThroughputExecutor(available_accelerators=2).workers_per_node == 2
-
-
-def test_other_providers_are_refused(load: Callable[..., DataFlowKernel]) -> None:
-    class Cloud(ExecutionProvider):
-        pass
-
-    with pytest.raises(NotServed, match="Cloud"):
-        load(executors=[HighThroughputExecutor(provider=Cloud())])
+    load(executors=[Here()])
+    assert thread().result() == threading.current_thread().name

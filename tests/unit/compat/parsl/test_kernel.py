@@ -17,7 +17,7 @@ from heald.compat.parsl.error import (
     JoinError,
     NoDataFlowKernelError,
 )
-from heald.compat.parsl.executor import HighThroughputExecutor
+from heald.compat.parsl.high_throughput import HighThroughputExecutor
 from heald.compat.parsl.kernel import DataFlowKernel
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from heald.compat.parsl.app import python_app
 from heald.compat.parsl.error import ConfigurationError
-from heald.compat.parsl.executor import HighThroughputExecutor
+from heald.compat.parsl.high_throughput import HighThroughputExecutor
 from heald.compat.parsl.kernel import DataFlowKernel
 from heald.compat.parsl.monitoring import MonitoringHub
 

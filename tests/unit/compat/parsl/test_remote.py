@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import time
+import uuid
 from pathlib import Path
 
 import pytest
 
+from heald.compat.parsl import remote
 from heald.compat.parsl.error import AppTimeout, BadStdStreamFile, BashAppNoReturn
-from heald.compat.parsl.remote import Bash, get_std_fname_mode, share, timeout
+from heald.compat.parsl.remote import Bash, get_std_fname_mode, timeout
 
 
 def test_timed() -> None:
@@ -36,9 +38,17 @@ def test_streams() -> None:
         get_std_fname_mode("stdout", ("a", "w", "x"))
 
 
-def test_shares() -> None:
-    assert share("none", [0, 1], 0, 2) == []
-    with pytest.raises(ValueError, match="2 workers, and there are 3"):
-        share("list:0:1", [0, 1, 2], 0, 3)
-    with pytest.raises(ValueError, match="must be none"):
-        share("blok", [0], 0, 1)
+def test_numbers_of_workers() -> None:
+    key = uuid.uuid4().hex
+    assert [remote._first_free(key), remote._first_free(key), remote._first_free(key + "x")] == [0, 1, 0]
+    *_, first, second, _ = remote._names
+    first.close()
+    assert remote._first_free(key) == 0
+    second.close()
+
+
+def test_nodes_of_the_job(tmp_path: Path) -> None:
+    (tmp_path / "nodes").write_text("n1\nn1\nn2\n")
+    assert remote.hosts({"PBS_NODEFILE": str(tmp_path / "nodes"), "HEALD_HOSTS": "n1"}) == ("n1", "n2")
+    assert remote.hosts({"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n[1-2]"}) == ("n1", "n2")
+    assert remote.hosts({}) == ()

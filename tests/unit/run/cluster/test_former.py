@@ -73,7 +73,8 @@ def former(host: FakeHost, dispatch: Dispatch) -> Former:
 
 @pytest.fixture
 def remote() -> Remote:
-    return Remote(b"a1.n3.7", HELLO, Node("a1.n3", (0, 1)), Arena(), lambda digest: (Work("f", "function", b""), b""))
+    work = Work("f", "function", b""), b""
+    return Remote(b"a1.n3.7", HELLO, Node("a1.n3", (0, 1)), Arena(), lambda digest: work, {})
 
 
 def stands(*orders: tuple[int, int], ends: tuple[int, ...] = ()) -> Stands:

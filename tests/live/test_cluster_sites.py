@@ -1,0 +1,59 @@
+"""The same tasks on nodes of every kind of scheduler: Slurm is in `test_cluster`; PBS and Flux are fakes, named so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.testbed.flux import FakeFlux
+from tests.testbed.gridengine import GridEngine
+from tests.testbed.host import Hosts, python
+from tests.testbed.pbs import FakePbs
+
+SCRIPT = """
+import json, os, socket, sys, time
+import heald
+
+
+@heald.task
+def where(number):
+    time.sleep(0.3)
+    return socket.gethostname()
+
+
+@heald.command
+def sort(number):
+    return f"hostname | tr n N"
+
+
+if __name__ == "__main__":
+    with heald.Session([heald.ClusterExecutor(sys.argv[1], nodes=4, workers=1, walltime="5m")], memo=None):
+        hosts = {future.result() for future in where.map(range(24))}
+        print(*sorted(hosts), sort.submit(1).result().text.strip()[0])
+"""
+
+
+def run(hosts: Hosts, folder: Path, **site: Any) -> None:
+    """Run the script on the head host with the site: all four nodes are used."""
+    file = folder / "testbed.toml"
+    file.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in {"name": "testbed", **site}.items()))
+    done = hosts.run("n0", python(folder, SCRIPT, file), folder=folder, timeout=120)
+    assert done.stdout == "n1 n2 n3 n4 N\n", done.stderr
+
+
+def test_grid_engine(gridengine: GridEngine, tmp_path: Path) -> None:
+    run(gridengine.hosts, tmp_path, scheduler="gridengine")
+
+
+def test_fake_pbs(pbs: FakePbs, tmp_path: Path) -> None:
+    run(pbs.hosts, tmp_path, scheduler="pbs")
+
+
+def test_fake_flux(flux: FakeFlux, tmp_path: Path) -> None:
+    run(flux.hosts, tmp_path, scheduler="flux")
+
+
+def test_hosts_by_ssh(hosts: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(hosts, tmp_path, scheduler="ssh", hosts=["n1", "n2", "n3", "n4"])
