@@ -100,7 +100,10 @@ def _rounds(options: argparse.Namespace, cluster: Cluster | None, records: list[
                 python = pythons[name]
                 tasks = _tasks(name, workload, options.scale)
                 order = {"system": name, "workload": workload, "workers": options.workers, "tasks": tasks}
-                outcome = {"error": python} if isinstance(python, str) else trial.run(order, python, options.timeout, cluster)
+                if isinstance(python, str):
+                    outcome = {"error": python}
+                else:
+                    outcome = trial.run(order, python, options.timeout, cluster)
                 records.append({"round": number, **order, **outcome})
                 print(f"bench: round {number + 1} {workload} {name}: {_short(outcome)}", file=sys.stderr)
 

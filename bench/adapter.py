@@ -83,7 +83,7 @@ class Adapter:
         raise NotImplementedError("it has no agents to simulate")
 
     def pack(self, jobs: Sequence[Any], nodes: int) -> float:
-        """Run jobs of several nodes each (see `bench.packing`) in one allocation; seconds from first start to last end."""
+        """Run jobs of several nodes each (see `bench.packing`) in one allocation; seconds from the first start on."""
         raise NotImplementedError("it has no tasks of several nodes")
 
     def listing(self, rows: int) -> str:

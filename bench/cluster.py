@@ -89,7 +89,7 @@ class Accepted:
 
 
 def delay(folder: Path, nodes: int) -> float:
-    """Give the seconds from the moment that a job is accepted until its script runs: what nobody can be quicker than."""
+    """Give the seconds from a job's acceptance until its script runs: what nobody can be quicker than."""
     note = folder / "ran"
     note.unlink(missing_ok=True)
     script = f"#!/bin/sh\ndate +%s.%N >{note}.new\nmv {note}.new {note}\n"

@@ -1,4 +1,4 @@
-"""How well jobs of several sizes fill an allocation: the placement on a simulated clock, against the best that could be.
+"""How well jobs of several sizes fill an allocation: the placement on a simulated clock, and the best that could be.
 
 `python -m bench.packing` prints it; no other process and no time is needed but that of the placement itself.
 """
@@ -24,11 +24,11 @@ class Job(NamedTuple):
 
 
 # One of each sort that a study has: large and short, small and long, and some crumbs.
-SEVEN = [Job(nodes, seconds, seconds * 1.5) for nodes, seconds in ((2, 6), (1, 3), (2, 4), (1, 8), (3, 3), (1, 2), (1, 2))]
+SEVEN = [Job(n, seconds, 1.5 * seconds) for n, seconds in ((2, 6), (1, 3), (2, 4), (1, 8), (3, 3), (1, 2), (1, 2))]
 
 
 def mixed(count: int, seed: int) -> list[Job]:
-    """Jobs of one to three nodes, the small ones more often; run times spread over a factor of twenty, guessed too high."""
+    """Jobs of one to three nodes, most of them small; run times spread over a factor of twenty, guessed too high."""
     draw = random.Random(seed)
     jobs = []
     for _ in range(count):
@@ -38,8 +38,10 @@ def mixed(count: int, seed: int) -> list[Job]:
 
 
 def bound(jobs: Iterable[Job], nodes: int = NODES) -> float:
-    """Give the seconds that no packing can beat: jobs of more than half of the nodes run one after another, those of all
-    nodes alone, the rest of the work at best spreads evenly, and the longest job takes its time.
+    """Give the seconds that no packing can beat.
+
+    Jobs of all nodes run alone, those of more than half of them one after another; what is left at best spreads evenly,
+    and the longest takes its time.
     """
     whole = sum(job.seconds for job in jobs if job.nodes == nodes)
     others = [job for job in jobs if job.nodes < nodes]
@@ -49,8 +51,10 @@ def bound(jobs: Iterable[Job], nodes: int = NODES) -> float:
 
 
 def best(jobs: Sequence[Job], nodes: int = NODES) -> float:
-    """Give the seconds of the best packing of a few jobs. Some order exists in which starting each as early as it fits,
-    none before the one ahead of it, is best: all orders are tried, of equal jobs only one.
+    """Give the seconds of the best packing of a few jobs.
+
+    In the order in which its jobs start, each can start as early as it fits, none before the one ahead of it: so all
+    orders are tried, of equal jobs only one.
     """
     floor, found = bound(jobs, nodes), float("inf")
     for order in set(itertools.permutations(jobs)):

@@ -53,7 +53,8 @@ def _cell(records: list[dict[str, Any]], reference: dict[int, float | None], mor
 
 def table(run: Run) -> str:
     """Give every figure: a line for each workload and system."""
-    header = ("workload", "system", "figure", "unit", "CPU us a task", f"{_reference(run)} is better by", "tasks", "note")
+    better = f"{_reference(run)} is better by"
+    header = ("workload", "system", "figure", "unit", "CPU us a task", better, "tasks", "note")
     rows = []
     for workload, about in run["workloads"].items():
         for name, cell in cells(run, workload).items():

@@ -354,7 +354,7 @@ WORKLOADS = {
     "map": Workload(1_000_000, "MB", "the client's peak growth while a map yields its results", map_memory),
     **{
         f"agents_{count}": Workload(
-            max(20_000, 2 * count), "us a task", f"CPU time of the head for a task, {count:,} nodes", agents(count), warm=False
+            100_000, "us a task", f"CPU time of the head for a task, with {count:,} nodes", agents(count), warm=False
         )
         for count in (10, 100, 1_000, 10_000)
     },

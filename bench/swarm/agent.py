@@ -1,6 +1,6 @@
-"""Simulated agents, many to a process: each speaks to the head as an agent does, and ends its orders without running them.
+"""Simulated agents, many to a process: each speaks to the head as an agent does, and ends its orders unrun.
 
-So what a head costs as its nodes grow can be measured on one machine. `python -m bench.swarm.agent SETTINGS FIRST COUNT`.
+`python -m bench.swarm.agent SETTINGS FIRST COUNT`.
 """
 
 import os

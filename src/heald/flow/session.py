@@ -273,6 +273,7 @@ class Session:
             return False
         needs = function.settings.resources
         what = f"a {function.kind}" if function.kind != "function" else "a walltime" if needs.walltime else ""
+        what = what or "a notice" * bool(needs.notice)
         what = what or "software of its own" * (function.settings.environment.software != PLAIN)
         if what or needs.ranks > 1:
             what = what or f"ranks={needs.ranks}"

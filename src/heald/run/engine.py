@@ -202,9 +202,9 @@ class Engine(Inbox):
             self._write()
         for act in self.turned:
             act(self.unwritten is None)
-            if self._then is not None and not self.at_work():
-                then, self._then = self._then, None
-                then()
+        if self._then is not None and self.unwritten is None and not self.at_work():
+            then, self._then = self._then, None
+            then()
         if self._settled or self._waiters:
             self._tell()
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import sys
@@ -24,6 +25,7 @@ from heald.run.kernel import exit_status, exit_text, kill
 from heald.run.usage import Kills
 
 _OLDEST = (3, 8)
+_GRACE = 1.0  # seconds to end, for one whose pipes are closed
 _HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
 _BY_VALUE = b"_make_function"  # stands in the pickle of every function that travels as code
 _DEFAULT = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1)
@@ -122,6 +124,10 @@ class Interpreter:
             with suppress(OSError):
                 stream.close()
         if self.status is None:
+            with suppress(OSError):  # Linux before 5.3
+                process = os.pidfd_open(self.pid)
+                select.select([process], [], [], _GRACE)
+                os.close(process)
             kill(self.pid, signal.SIGKILL)  # no more than its pipes may have been closed
             self.status = exit_status(os.waitpid(self.pid, 0)[1])
         return self.status

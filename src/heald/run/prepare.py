@@ -86,9 +86,8 @@ def prepare(software: Environment, folder: Path, directory: str) -> Prepared:
 def script(software: Environment, folder: Path) -> str:
     """What a shell has to do, and where it then writes its variables.
 
-    >>> print(script(Environment(modules=("gcc/12",), setup=("ulimit -s unlimited",)), Path("/e")).partition("fi")[2])
-    <BLANKLINE>
-    module load gcc/12
+    >>> print(script(Environment(setup=("ulimit -s unlimited",)), Path("/e")))
+    set -e
     ulimit -s unlimited
     env -0 > /e/variables
     <BLANKLINE>

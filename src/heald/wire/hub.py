@@ -22,7 +22,7 @@ from zmq.utils import z85
 
 from heald.core.errors import ConfigurationError, UsageError
 from heald.wire import address
-from heald.wire.channel import BYE, HELLO, REFUSED, VERSION, WELCOME, WHO, Frames, Head, pack, unpack
+from heald.wire.channel import BEAT, BYE, HELLO, REFUSED, VERSION, WELCOME, WHO, Frames, Head, pack, unpack
 from heald.wire.key import Keys
 from heald.wire.peer import Peer
 
@@ -226,7 +226,7 @@ class Hub:
             if peer is not None:
                 peer.time = time.monotonic()
                 peer.say(WELCOME)
-                peer.beat()
+                peer.say(BEAT, peer.channel.sent)  # so that it asks for what it lacks
         elif peer is None or head.instance != self.instance:
             self._say(name, WHO)
         elif head.kind == BYE:

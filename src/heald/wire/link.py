@@ -11,7 +11,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from heald.wire import address
 from heald.wire.address import Unreachable
-from heald.wire.channel import BYE, HELLO, REFUSED, VERSION, WELCOME, WHO, Frames, Head, unpack
+from heald.wire.channel import BEAT, BYE, HELLO, REFUSED, VERSION, WELCOME, WHO, Frames, Head, unpack
 from heald.wire.key import Pair
 from heald.wire.peer import Peer
 
@@ -58,8 +58,9 @@ class Link:
             (zmq.RECONNECT_IVL, 50),
             (zmq.RECONNECT_IVL_MAX, 2000),
             (zmq.HANDSHAKE_IVL, 10_000),
-            (zmq.HEARTBEAT_IVL, 2000),  # finds a dead connection, so that a new one is made
-            (zmq.HEARTBEAT_TIMEOUT, 6000),
+            # Finds a dead connection, so that a new one is made. Not ZeroMQ's heartbeats: on a slow line these wait
+            # behind large values, and are missed where nothing is wrong.
+            (zmq.TCP_MAXRT, 6000),
         ):
             self._socket.setsockopt(option, value)
         self._socket.setsockopt(zmq.ROUTING_ID, name)
@@ -181,7 +182,7 @@ class Link:
             self._dead.add(self.peer.channel.instance)
             self.peer.channel.renew(head.instance)
             self._listener.welcomed()
-        self.peer.beat()
+        self.peer.say(BEAT, self.peer.channel.sent)  # so that the head asks for what it lacks
 
     def leave(self, reason: str) -> None:
         """Say goodbye: what this agent had is over, or is to be done elsewhere."""

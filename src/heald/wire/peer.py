@@ -45,7 +45,7 @@ class Peer:
     def beat(self) -> None:
         """Say that this end is here, and how much it has sent: if the last of it was lost, nothing else would tell.
 
-        Where something was sent since the last time, and all before that is known to be safe there, it need not be said.
+        Where something was sent since the last time, and all before that is known to be safe, it need not be said.
         """
         if not self._spoke or self.channel.first < self._before:
             self.say(BEAT, self.channel.sent)

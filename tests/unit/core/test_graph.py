@@ -18,6 +18,7 @@ from heald.core.retry import (
     KINDS,
     OUT_OF_MEMORY,
     REFUSED,
+    REQUEUED,
     RESULT,
     USER,
     WALLTIME,
@@ -286,6 +287,13 @@ def test_pause_before_a_retry_ends_when_it_is_due(run: Driver) -> None:
     assert run.fail(task) == [Pause(task, 2, 4.0)]
     assert run.apply(Due(task, 1.0, 1)) == []
     assert run.states(task) == ["waiting"]
+
+
+def test_who_asks_to_be_run_again_is_charged_nothing(run: Driver) -> None:
+    task = run.submit(work=run.work(retry=Retry(limit=1, delay=60.0)))
+    for _ in range(5):
+        assert run.fail(task, "saved", kind=REQUEUED) == [Ready(task)]
+    assert run.fail(task) == [Pause(task, 6, 60.0)]
 
 
 def test_lost_workers_are_not_charged_to_the_task_and_have_a_limit_of_their_own(run: Driver) -> None:

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from heald.core import reservation
 from heald.core.errors import UsageError
-from heald.core.placement import Lease, Node, Placement
+from heald.core.placement import Lease, Node, Placement, Share
 from heald.core.resources import SINGLE, Resources
 
 
@@ -368,6 +369,38 @@ def test_a_node_that_went_away_takes_its_resources_with_it() -> None:
         placement.add_node(Node("a", (0,)))
 
 
+def test_an_adopted_lease_has_its_share_of_a_node_that_comes_later() -> None:
+    placement = nodes(1, cores=2)
+    lease = placement.adopt((Share("a", (0,)), Share("late", (0,))), Resources(ranks=2, nodes=2), 0)
+    placement.add_node(Node("late", (0,)))
+    push(placement, SINGLE, SINGLE)
+    assert where(placement.place(0)) == {1: "a"}
+    placement.release(lease)
+    assert where(placement.place(0)) == {2: "a"}
+    push(placement, SINGLE, first=3)
+    assert where(placement.place(0)) == {3: "late"}
+
+
+def test_what_an_adopted_lease_has_no_more_is_free() -> None:
+    placement = Placement()
+    placement.release(placement.adopt((Share("late", (0,)),), SINGLE, 0))
+    placement.add_node(Node("late", (0,)))
+    push(placement, SINGLE)
+    assert where(placement.place(0)) == {1: "late"}
+
+
+def test_a_promise_is_not_sought_in_all_of_very_many_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    placement = Placement()
+    for number in range(1000):
+        placement.add_node(Node(f"n{number}", (0, 1)))
+    push(placement, *[SINGLE] * 1000, Resources(cpus=2), *[SINGLE] * 2000)
+    looked: list[object] = []
+    monkeypatch.setattr(reservation, "_earliest", lambda room, *_: looked.append(room) or math.inf)
+    placement.place(0)
+    assert placement.reservation is not None
+    assert len(looked) < 200
+
+
 def test_unfit_says_what_is_too_much() -> None:
     placement = nodes(2, cores=2, gpus=1, memory=4 * 10**9)
     cases = {
@@ -703,3 +736,17 @@ class Histories(RuleBasedStateMachine):
 
 Histories.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 test_any_history = Histories.TestCase
+
+
+def test_one_that_wants_notice_is_not_begun_when_it_is_too_late_for_that() -> None:
+    placement = Placement()
+    placement.add_node(Node("short", cpus=(0,), until=50.0))
+    needs = Resources(notice=60.0)
+    placement.push(1, needs)
+    assert not placement.place(now=0.0)
+    assert "runs for up to 60 s" in placement.explain(needs, now=0.0)
+    placement.add_node(Node("long", cpus=(0,), until=100.0))
+    ((_, lease),) = placement.place(now=30.0)
+    assert lease.shares[0].node == "long"
+    placement.push(2, needs)
+    assert placement.following(lease, now=41.0) is None

@@ -155,3 +155,10 @@ def test_needs_that_cannot_be(asked: dict[str, Any], words: str) -> None:
 @given(st.sampled_from([0, 0.25, 0.5, 1, 1.0, 2, 8.0]))
 def test_gpus_are_whole_or_a_fraction_of_one(gpus: float) -> None:
     assert resources(gpus=gpus).gpus == gpus
+
+
+def test_a_notice_is_shorter_than_the_walltime() -> None:
+    assert resources(notice="1m").span == 60
+    assert resources(notice="1m", walltime="1h").span == 3600
+    with pytest.raises(UsageError, match="notice='1h': must be less than walltime='1h'"):
+        resources(notice="1h", walltime="1h")

@@ -9,8 +9,10 @@ from heald.core.retry import (
     CANCELLED,
     DEPENDENCY,
     KINDS,
+    ONCE,
     OUT_OF_MEMORY,
     REFUSED,
+    REQUEUED,
     RESULT,
     STAGING,
     USER,
@@ -71,3 +73,8 @@ def test_pauses_are_finite_and_never_shrink(delay: float, backoff: float, longes
 
 def test_pauses_are_written_as_people_write_them() -> None:
     assert Retry(delay="1m", longest="90s").pause(2) == 90.0
+
+
+def test_who_asks_to_be_run_again_is_charged_nothing() -> None:
+    needs = Resources(walltime=60.0)
+    assert decide(ONCE, REQUEUED, charged=9, lost=9, needs=needs) == (0.0, needs)

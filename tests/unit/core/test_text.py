@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from heald.core.text import legible, printable, printed
+from heald.core.errors import UsageError
+from heald.core.text import legible, printable, printed, recordable
 
 
 @pytest.mark.parametrize("text", ["", "plain", "café ☃ 漢字\n\t\x1b"])
@@ -12,6 +13,12 @@ def test_what_is_unicode_is_left_alone(text: str) -> None:
 
 def test_what_is_no_unicode_becomes_an_escape() -> None:
     assert legible("a\udcffé") == "a\\udcffé"
+
+
+def test_what_is_no_unicode_is_not_recorded() -> None:
+    assert recordable("name", "café") == "café"
+    with pytest.raises(UsageError, match=r"name='a\\udcff': has bytes that are no UTF-8"):
+        recordable("name", "a\udcff")
 
 
 def test_control_characters_are_replaced() -> None:

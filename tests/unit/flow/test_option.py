@@ -48,11 +48,16 @@ def test_every_option_has_its_place() -> None:
             "stdout": Path("out.txt"),
             "stderr": "err.txt",
             "variables": {"N": 1},
+            "modules": ["gcc/12"],
+            "setup": "ulimit -s unlimited",
+            "uv": ["numpy"],
         }
     )  # fmt: skip
     assert chosen == Settings(
         "melt", Resources(2, 0.5, 10**9, 60.0, 4, 2), Retry(limit=3), again, -1, "gpu", True, (("a", "1"), ("b", "2")),
-        Environment({"N": "1"}, "auto", "out.txt", "err.txt"),
+        Environment(
+            {"N": "1"}, "auto", "out.txt", "err.txt", ("gcc/12",), ("ulimit -s unlimited",), uv=("numpy",)
+        ),
     )  # fmt: skip
 
 

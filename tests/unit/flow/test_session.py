@@ -254,6 +254,8 @@ def test_processes_and_threads_side_by_side() -> None:
 def test_threads_take_neither_commands_nor_walltimes(session: Session) -> None:
     with pytest.raises(UsageError, match="a walltime needs a process"):
         heald.task(walltime=1)(abs).submit(-1)
+    with pytest.raises(UsageError, match="a notice needs a process"):
+        session.submit(heald.task(notice="1m")(len), "x")
     with pytest.raises(UsageError, match="a command needs a process"):
         heald.command(lambda: "ls").submit()
 

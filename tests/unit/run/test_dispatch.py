@@ -35,6 +35,7 @@ class FakeLane:
         self.stopping = False
         self.ahead = 0.0
         self.started = 0
+        self.far = False  # it says later what it gave back
         self.batches: list[list[int]] = []
         self.holds: list[Lease] = []
 
@@ -43,6 +44,9 @@ class FakeLane:
         self.batches.append([order.task for order in orders])
 
     def take_back(self, keep: int = 0) -> list[Order]:
+        if self.far:
+            self.asked = True
+            return []
         unstarted = len(self.fifo) - self.started
         return [self.fifo.pop() for _ in range(max(0, unstarted - keep))][::-1]
 
@@ -104,6 +108,11 @@ class FakeHost:
         lane.long = False
         self.dispatch.ended(lane, order, Usage(seconds=seconds), 0.0)
         return order.task
+
+    def answer(self, lane: FakeLane) -> None:
+        """A lane that is far away gives half of its orders back."""
+        lane.asked = False
+        self.dispatch.gave_back(lane, [lane.fifo.pop() for _ in range(len(lane.fifo) // 2)][::-1])
 
     def learn(self, work: bytes, seconds: float) -> None:
         """One task of the work has run, so that it is known how long they take."""
@@ -316,6 +325,26 @@ class TestTakeBack:
         assert [order.task for order in lane.fifo] == [0]
         host.end(other, 0.001)
         assert [order.task for order in other.fifo][:4] == [2, 3, 4, 5]
+
+    def test_no_more_lanes_are_asked_than_there_are_idle_cores(self) -> None:
+        host = FakeHost(cpus=4)
+        host.learn(SHORT, 0.001)
+        for lane in host.opened:
+            lane.far = True
+        host.push(*range(40))
+        host.pump()
+        for lane in host.opened:
+            lane.far = True
+        idle = host.opened[0]
+        while idle.fifo:
+            host.end(idle, 0.001)
+        for _ in range(3):
+            host.pump()
+        assert [lane.asked for lane in host.opened].count(True) == 1
+        asked = next(lane for lane in host.opened if lane.asked)
+        host.answer(asked)
+        host.pump()
+        assert idle.fifo
 
     def test_what_only_that_lane_could_run_stays_there(self) -> None:
         host = FakeHost(cpus=3)

@@ -35,6 +35,7 @@ def test_bound_it_uses_the_cores_that_there_are() -> None:
         ProcessExecutor(2),
         ProcessExecutor(1, label="a b", gpus=["x"], memory="1GiB", bind=True, grace="1m"),
         ProcessExecutor(3, gpus=2, grace=timedelta(seconds=2)),
+        ProcessExecutor(1, environment={"modules": "gcc/12", "variables": {"X": 1}, "conda": "md"}),
     ],
     ids=repr,
 )
@@ -42,6 +43,7 @@ def test_repr_is_code(made: ProcessExecutor) -> None:
     again = eval(repr(made), {"heald": heald})
     assert repr(again) == repr(made)
     assert (again.cores, again.gpus, again.grace_seconds) == (made.cores, made.gpus, made.grace_seconds)
+    assert again.environment == made.environment
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,38 @@ def nothing() -> None:
     pass
 
 
+def test_what_a_process_is_told_that_was_started_before(apart: Apart, tmp_path: Path) -> None:
+    def run() -> Any:
+        surrounding = make(tmp_path)
+        surrounding.hold((), {"CUDA_VISIBLE_DEVICES": "1"})
+        surrounding.enter(Environment({"X": "1"}, "auto", stdout="out.txt"), 7)
+        return surrounding.around()
+
+    told = apart(run)
+    place = str(tmp_path / "work" / "7")
+    assert told["directory"] == place
+    assert told["files"] == [f"{place}/out.txt", str(tmp_path / "logs" / "worker-1.err")]
+    assert {"X": "1", "CUDA_VISIBLE_DEVICES": "1"}.items() <= told["variables"].items()
+    assert "PATH" not in told["variables"], "it has not changed"
+    assert set(told["cores"]) == os.sched_getaffinity(0)
+
+
+def test_interpreters_outlast_attempts(apart: Apart, tmp_path: Path) -> None:
+    def run() -> Any:
+        surrounding = make(tmp_path)
+        environment = Environment({"X": "1"}, setup=("export WEFT=wool",), python=sys.executable)
+        surrounding.enter(environment, 7)
+        entered = os.environ["WEFT"]
+        interpreter = surrounding.software.interpreter(environment)
+        child = subprocess.Popen(["sleep", "100"])
+        surrounding.restore()
+        return entered, os.environ.get("WEFT"), interpreter.alive, child.poll()
+
+    entered, left, alive, child = apart(run)
+    assert (entered, left, alive) == ("wool", None, True)
+    assert child is not None
+
+
 class TestRestore:
     def test_directory(self, after: Callable[..., Any], tmp_path: Path) -> None:
         assert after(lambda: os.chdir("/"), os.getcwd) == str(tmp_path / "home")

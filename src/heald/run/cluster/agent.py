@@ -139,7 +139,7 @@ class Agent:
         if quiet > self.given.lease:
             self._end(f"nothing was heard of the head for {quiet:.0f} s")
         elif time.monotonic() >= self._end_at:
-            self._end("the allocation is over")
+            self._end(dialogue.OVER)
         elif quiet > _LOOK_AGAIN * silence:
             self._look_again()
         self._link.beat()
@@ -175,7 +175,12 @@ class Agent:
     def _remember(self, out: list[ToHead]) -> None:
         """Keep ends until the head has them on record: it may die before, and the next one wants to know."""
         channel = self._link.peer.channel
-        self._unsafe.extend((channel.sent, one) for one in out if isinstance(one, Ended | Gone))
+        for one in out:
+            if isinstance(one, Ended | Gone):
+                self._unsafe.append((channel.sent, one))
+            elif isinstance(one, Stands):
+                ends = (Ended(0, end.task, end.attempt, end.outcome, end.usage) for end in one.ends)
+                self._unsafe.extend((channel.sent, end) for end in ends)
         while self._unsafe and self._unsafe[0][0] <= channel.first:
             self._unsafe.popleft()
 

@@ -168,8 +168,15 @@ class Allocator:
         return [block for block in self.blocks.values() if not block.ending]
 
     def _scale_in(self) -> None:
-        """Give back blocks that have had nothing to do for long; nobody's work is ended by it."""
+        """Give back blocks where nothing can begin any more, and those that have had nothing to do for long.
+
+        Nobody's work is ended by it, and the next one may be asked for meanwhile.
+        """
         idle, now = self._executor.idle_seconds, time.time()
+        for block in self._live():
+            remotes = self._owner.remotes(block.allocation.id)
+            if remotes and all(one.node.until <= now for one in remotes):
+                self.release(block.allocation.id, "its time ends")
         if not idle or len(self._owner.placement):
             return
         for block in self._live()[self._limits.fewest :]:

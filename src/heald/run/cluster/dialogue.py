@@ -14,6 +14,8 @@ from heald.core.placement import Lease
 from heald.core.task import Payload
 from heald.run.protocol import Define, Order
 
+OVER = "the allocation is over"  # why an agent leaves whose time has come
+
 # -- both ways ---------------------------------------------------------------------------------------------------------
 
 

@@ -115,9 +115,10 @@ class ClusterExecutor(Executor):
         shape = self.site.node
         if needs.nodes > self.nodes:
             return f"needs {needs.nodes} nodes; a block has {self.nodes}"
-        span = self.walltime.total_seconds() - self.notice_seconds
-        if self.walltime and needs.span > span:
-            return f"runs for up to {needs.span:g} s; a block begins and ends tasks for {span:g} s"
+        lasts = self.walltime.total_seconds()
+        if lasts and needs.span >= lasts - self.notice_seconds:  # some of which has passed when its agents come
+            ending = f", of which {self.notice_seconds:g} s are for ending" if self.notice_seconds else ""
+            return f"runs for up to {needs.span:g} s; a block lasts {lasts:g} s{ending}"
         if needs.hosts and self.site.hosts and set(needs.hosts).isdisjoint(self.site.hosts):
             return f"may run on {', '.join(needs.hosts)} alone; {self.site.name} has {', '.join(self.site.hosts)}"
         devices = len(self.gpus) if self.gpus is not None else shape.gpus if shape.cores else None

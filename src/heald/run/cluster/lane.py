@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from heald.core.errors import UsageError
 from heald.core.event import Failure, Usage
 from heald.core.placement import Lease, Node
 from heald.core.ref import Ref
@@ -116,8 +117,9 @@ class Remote:
     def outcome(self, told: Payload | Failure) -> Payload | Failure:
         """An outcome with its values as they are here."""
         try:
-            plain = isinstance(told, Failure) or not (told.buffers or told.inputs)
-            return told if plain else self.inlet.opened(told, self.outlet.came)
+            if isinstance(told, Payload) and (told.buffers or told.inputs):
+                return self.inlet.opened(told, self.outlet.came)
+            return told
         except ArenaFull as raised:
             hint = "return less, or write it to a file"
             return Failure(OUT_OF_MEMORY, f"its value does not fit into this process: {raised}", hint=hint)
@@ -175,12 +177,14 @@ class FarLane:
 
     def ended(self, report: Ended) -> tuple[Order, Payload | Failure]:
         """The order that is over, and its outcome with the values as they are here."""
+        if not self.fifo:
+            raise UsageError(f"{self.name} ended task {report.task}, and has none")
         order = self.fifo.popleft()
         if not self.fifo:
             self.remote.idle_since = time.time()
         self.long = False
         if (order.task, order.attempt) != (report.task, report.attempt):
-            raise RuntimeError(f"{self.name} ended task {report.task}, not {order.task}")
+            raise UsageError(f"{self.name} ended task {report.task}, not {order.task}")
         return order, self.remote.outcome(report.outcome)
 
     def died(self, report: Gone) -> tuple[tuple[Order, Failure, Usage] | None, list[Order]]:

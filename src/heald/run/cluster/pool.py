@@ -236,9 +236,10 @@ class ClusterPool:
         if hub is None:
             return
         while self._unsent:
-            remote = self._agents.get(self._unsent.popitem()[0])
+            name, _ = self._unsent.popitem()
+            remote = self._agents.get(name)
             for frames in remote.messages() if remote is not None else ():
-                hub.send(remote.name, frames)
+                hub.send(name, frames)
 
     def _beat(self) -> None:
         if self._hub is not None:
@@ -401,14 +402,21 @@ class ClusterPool:
 
     def _again(self, orders: list[Order], remote: Remote, reason: str) -> None:
         first, *others = orders
-        self._losses[first.task] += 1
+        self._losses[first.task] += not (reason == dialogue.OVER and self._is_told(first))
         if self._losses[first.task] < _LOSSES:
             others = orders
         else:
             text = f"{_LOSSES} nodes were lost while it ran; the last, {remote.node.name}: {reason}"
             hint = "does it use more memory than a node has? ask for memory, so that fewer run at once"
+            if reason == dialogue.OVER:
+                hint = "does it take longer than a block lasts? ask for more walltime, or let it save its state (notice=)"
             self._host.ended(first, Failure(WORKER_LOST, text, hint=hint, final=True), Usage())
         self._host.returned(others)
+
+    def _is_told(self, order: Order) -> bool:
+        """Whether it was told that its time ends, and may go on a little further each time."""
+        work = order.work and self._host.definition(order.work)[0]  # of one of a former head nobody may know it
+        return bool(self.executor.notice_seconds or (work and work.resources.notice))
 
     # -- what the allocator asks and tells ---------------------------------------------------------------------------
 
@@ -460,8 +468,9 @@ def _nothing() -> None:
 
 def _complete(lane: FarLane, report: Ended) -> bool:
     told = report.outcome
-    plain = isinstance(told, Failure) or not (told.buffers or told.inputs)
-    return plain or lane.remote.inlet.complete(told)
+    if isinstance(told, Payload) and (told.buffers or told.inputs):
+        return lane.remote.inlet.complete(told)
+    return True
 
 
 def _skew(said: dialogue.Hello) -> str:

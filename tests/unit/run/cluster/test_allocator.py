@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import queue
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 import heald
 from heald.core.errors import SchedulerUnreachable, SiteError, SubmitFailed
-from heald.core.placement import Placement
+from heald.core.placement import Node, Placement
 from heald.run.cluster.allocator import Allocator
 from heald.run.cluster.ledger import read as read_ledger
 from heald.run.cluster.settings import AgentSettings, read
@@ -54,10 +55,11 @@ class FakeScheduler:
 
 
 class FakeRemote:
-    """An agent that has been idle for as long as the test says."""
+    """An agent that has been idle for as long as the test says, and begins tasks until then."""
 
-    def __init__(self, idle: float) -> None:
+    def __init__(self, idle: float, until: float = math.inf) -> None:
         self.idle = idle
+        self.node = Node("n1", (0,), until=until)
 
     def idle_for(self, now: float) -> float:
         return self.idle
@@ -172,6 +174,21 @@ def test_idle_ones_are_given_back_when_their_agents_are_gone(
     owner.turn()
     assert scheduler.cancelled == ["101"]
     assert list(allocator.blocks) == ["a1"]
+
+
+def test_one_whose_time_ends_makes_way_for_the_next(make: Make, owner: FakeOwner) -> None:
+    allocator = make()
+    owner.turn()
+    allocator.met("a1")
+    owner.agents["a1"] = [FakeRemote(0, until=0.0), FakeRemote(0)]
+    owner.placement.push(1, heald.Resources())
+    owner.look()
+    assert not owner.retired
+    owner.agents["a1"] = [FakeRemote(0, until=0.0)]
+    owner.look()
+    owner.look()
+    assert owner.retired == ["a1"]
+    assert list(allocator.blocks) == ["a1", "a2"]
 
 
 def test_busy_ones_are_not(make: Make, owner: FakeOwner) -> None:

@@ -39,6 +39,7 @@ def test_fields_of_the_site_can_be_given() -> None:
         {"parallelism": 0},
         {"silence": 0.1},
         {"gpus": -1},
+        {"walltime": "1m", "notice": "1m"},
     ],
 )
 def test_what_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
@@ -60,12 +61,20 @@ def test_a_site_that_is_not_known_is_an_error_with_those_that_are() -> None:
         ({"gpus": 5}, "needs 5 gpus on a node; a node of mine has 4"),
         ({"memory": "600GB"}, "bytes of memory on a node"),
         ({"walltime": "2h"}, "runs for up to 7200 s; a block lasts 3600 s"),
-        ({"nodes": 2, "ranks": 128, "walltime": "1h"}, None),
+        ({"walltime": "1h"}, "a block lasts 3600 s"),
+        ({"notice": "1h"}, "a block lasts 3600 s"),
+        ({"nodes": 2, "ranks": 128, "walltime": "55m"}, None),
     ],
 )
 def test_what_no_block_could_run(asks: dict[str, Any], said: str | None) -> None:
     found = heald.ClusterExecutor(SITE, nodes=2, walltime="1h").unfit(resources(**asks))
     assert found is said is None or (said is not None and found is not None and said in found)
+
+
+def test_time_for_ending_is_none_for_running() -> None:
+    executor = heald.ClusterExecutor(SITE, walltime="1h", notice="10m")
+    assert executor.unfit(resources(walltime="45m")) is None
+    assert "a block lasts 3600 s, of which 600 s are for ending" in (executor.unfit(resources(walltime="55m")) or "")
 
 
 def test_the_workers_asked_for_count() -> None:

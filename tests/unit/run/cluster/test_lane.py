@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from heald.core.errors import UsageError
 from heald.core.event import Failure, Usage
 from heald.core.placement import Node
 from heald.core.retry import WORKER_LOST
@@ -55,7 +56,7 @@ def test_orders_are_taken_back_by_asking_once(remote: Remote, lane: FarLane) -> 
 def test_ends_come_in_order(lane: FarLane) -> None:
     lane.send([order(1), order(2)])
     assert lane.ended(Ended(1, 1, 1, NOTHING, Usage())) == (order(1), NOTHING)
-    with pytest.raises(RuntimeError, match="ended task 5, not 2"):
+    with pytest.raises(UsageError, match="ended task 5, not 2"):
         lane.ended(Ended(1, 5, 1, NOTHING, Usage()))
 
 
