@@ -39,8 +39,8 @@ FLOOR = {folder: number for number, folders in enumerate(FLOORS) for folder in f
 
 # All that the core may import besides itself: nothing that reads a clock, a file, the environment or the network.
 PURE = {
-    "__future__", "_blake2", "abc", "bisect", "collections", "dataclasses", "datetime", "enum", "functools", "hashlib", "heapq",
-    "itertools", "math", "msgspec", "operator", "re", "typing",
+    "__future__", "_blake2", "abc", "bisect", "collections", "dataclasses", "datetime", "enum", "functools", "hashlib",
+    "heapq", "itertools", "math", "msgspec", "operator", "re", "typing",
 }  # fmt: skip
 PURE_IN = {"core/errors.py": {"concurrent"}}  # TaskCancelled is a concurrent.futures.CancelledError
 

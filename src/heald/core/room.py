@@ -26,8 +26,8 @@ class Node(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A machine as it was granted: ids of its `cpus` (cores), names of its `gpus`, bytes of `memory` (0: not tracked).
 
     `until` is the end of the allocation, in the seconds that placement is told as `now`. The nodes of one attempt are
-    all of one `group`: an MPI program cannot spread over two batch jobs. `host`: the name of the machine, when it is not
-    that of the node.
+    all of one `group`: an MPI program cannot spread over two batch jobs. `host`: the name of the machine, when that is
+    not the node's.
     """
 
     name: str

@@ -92,8 +92,8 @@ def send_by_value(module: ModuleType) -> None:
 def pack(value: object, arena: Store | None, *, subject: str) -> tuple[Payload, list[Placeholder]]:
     """The Payload of a value, and the placeholders in it in the order of their gaps.
 
-    Large buffers go into the arena (or what stands for it) when there is one and it has room. Raises NotPicklable, which
-    says what inside `subject` is to blame.
+    Large buffers go into the arena (or what stands for it) when there is one and it has room. Raises NotPicklable,
+    which says what inside `subject` is to blame.
 
     >>> payload, placeholders = pack({"x": [1, 2]}, None, subject="the settings")
     >>> unpack(payload), placeholders

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from heald.core.event import Failure, Usage
 from heald.core.errors import HealdError
+from heald.core.event import Failure, Usage
 from heald.core.placement import Lease, Node
 from heald.core.resources import Resources
 from heald.core.retry import CANCELLED, WALLTIME

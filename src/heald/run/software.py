@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -13,14 +16,22 @@ from heald.run.affinity import DEVICES, THREADS, names
 from heald.run.interpreter import Interpreter, own_folders, program
 from heald.run.prepare import Prepared, prepare
 
+# Variables that differ from login to login, and mean nothing to software.
+_OF_A_LOGIN = re.compile(rb"_|PWD|OLDPWD|SHLVL|SSH_.*|XDG_SESSION.*|TERM.*|COLUMNS|LINES")
+
 
 class Software:
-    """`run`: the folder of the run, where nodes keep what they prepare. `home`: where setup lines are run."""
+    """`run`: the folder of the run, where nodes keep what they prepare. `home`: where setup lines are run. `inherited`:
+    the variables of the worker when it was started; with others, what was prepared before is not used.
+    """
 
-    def __init__(self, run: str, home: str) -> None:
+    def __init__(self, run: str, home: str, inherited: Mapping[bytes, bytes]) -> None:
         self._run = run
         self._home = home
         self._folder = Path(run, "environments")
+        kept = sorted(one for one in inherited.items() if not _OF_A_LOGIN.fullmatch(one[0]))
+        made_of = hashlib.blake2b(repr(kept).encode(), digest_size=4).hexdigest()
+        self._node = self._folder / f"{os.uname().nodename}-{made_of}"
         self._prepared: dict[bytes, Prepared] = {}
         self._interpreters: dict[tuple[bytes, str], Interpreter] = {}
 
@@ -64,5 +75,5 @@ class Software:
         key = msgspec.msgpack.encode(software)
         known = self._prepared.get(key)
         if known is None:
-            known = self._prepared[key] = prepare(software, self._folder / os.uname().nodename, self._home)
+            known = self._prepared[key] = prepare(software, self._node, self._home)
         return known

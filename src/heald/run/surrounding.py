@@ -28,7 +28,15 @@ if TYPE_CHECKING:
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 _STREAMS = ((1, "out"), (2, "err"))
 # Those whose handlers matter to a worker, or to the task after the one that changed them.
-_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGALRM, signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1)
+_SIGNALS = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGPIPE,
+    signal.SIGALRM,
+    signal.SIGTERM,
+    signal.SIGCHLD,
+    signal.SIGUSR1,
+)
 
 
 class Surrounding:
@@ -115,7 +123,7 @@ class Surrounding:
         if self._software is None:
             from heald.run.software import Software
 
-            self._software = Software(self.run, self.home)
+            self._software = Software(self.run, self.home, self.inherited)
         return self._software
 
     def around(self) -> dict[str, Any]:

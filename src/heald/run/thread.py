@@ -35,7 +35,8 @@ class ThreadExecutor(Executor):
     """Runs tasks in threads of this process: for work that waits, and for values that cannot travel.
 
     Arguments and values are handed over as they are, without a copy. A walltime is an error here, since threads cannot
-    be stopped, and so are ranks above 1, which are processes. `workers`: threads, each for one single-core task at a time.
+    be stopped, and so are ranks above 1, which are processes. `workers`: threads, each for one single-core task at a
+    time.
 
     >>> with ThreadExecutor(workers=2) as executor:
     ...     list(executor.map(abs, [-1, -2]))

@@ -155,7 +155,14 @@ def test_hydra_numbers_ranks_in_the_order_of_a_slurm_job(monkeypatch: pytest.Mon
 
 
 def test_an_agent_is_no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    of_ranks = ["PMI_RANK", "PMIX_NAMESPACE", "OMPI_COMM_WORLD_SIZE", "HYDI_CONTROL_FD", "PALS_RANKID", "MPI_LOCALNRANKS"]
+    of_ranks = [
+        "PMI_RANK",
+        "PMIX_NAMESPACE",
+        "OMPI_COMM_WORLD_SIZE",
+        "HYDI_CONTROL_FD",
+        "PALS_RANKID",
+        "MPI_LOCALNRANKS",
+    ]
     of_users = ["OMPI_MCA_btl", "PMIX_MCA_psec", "OMPI_ALLOW_RUN_AS_ROOT", "HYDRA_IFACE", "PALS_TIMEOUT", "MPI_HOME"]
     for name in (*of_ranks, *of_users):
         monkeypatch.setenv(name, "1")

@@ -409,7 +409,7 @@ class ClusterPool:
             text = f"{_LOSSES} nodes were lost while it ran; the last, {remote.node.name}: {reason}"
             hint = "does it use more memory than a node has? ask for memory, so that fewer run at once"
             if reason == dialogue.OVER:
-                hint = "does it take longer than a block lasts? ask for more walltime, or let it save its state (notice=)"
+                hint = "does it take longer than a block lasts? ask for more walltime, or save its state (notice=)"
             self._host.ended(first, Failure(WORKER_LOST, text, hint=hint, final=True), Usage())
         self._host.returned(others)
 
