@@ -73,7 +73,7 @@ def retry(
 
     \b
     heald task retry state=failed
-    heald task retry 7                      also one that is done, or was cancelled
+    heald task retry 7                also one that is done, or was cancelled
     heald task retry failure=walltime --dry-run
     """
     _act(_RETRY, tasks, run, dry_run=dry_run, yes=yes, json=json)

@@ -49,7 +49,7 @@ def script(
     heald run script study.py    the same as heald run study.py
     heald run --workers 4 --retries 2 study.py --steps 1000
     heald run --site polaris --nodes 4 --walltime 1h study.py
-    heald run --detach study.py    then heald attach study.heald, heald run stop study.heald
+    heald run --detach study.py    then: heald attach study.heald
     """
     from heald.flow.current import standard
     from heald.flow.session import Session

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import select
 import shutil
@@ -145,12 +146,14 @@ def program(folder: Path) -> Path:
     """The runner with cloudpickle beside it, in a folder that containers and nodes see; made when missing."""
     import cloudpickle
 
-    place = folder / f"runner-{cloudpickle.__version__}"
+    text = Path(runner.__file__).read_bytes()
+    made_of = hashlib.blake2b(text + cloudpickle.__version__.encode(), digest_size=8).hexdigest()
+    place = folder / f"runner-{made_of}"
     if not place.exists():
-        draft = folder / f".runner-{os.getpid()}"
+        draft = folder / f".runner-{os.uname().nodename}-{os.getpid()}"
         source = Path(cloudpickle.__file__).parent
         shutil.copytree(source, draft / "cloudpickle", ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(runner.__file__, draft / "runner.py")
+        (draft / "runner.py").write_bytes(text)
         with suppress(OSError):  # another was quicker
             draft.rename(place)
         shutil.rmtree(draft, ignore_errors=True)

@@ -20,7 +20,10 @@ def commands(group: Any = None, *path: str) -> Iterator[tuple[tuple[str, ...], A
 
 
 # What prints what the user's own programs wrote, and what writes a page.
-WITHOUT_JSON = {("task", "log"), ("run", "script"), ("run", "report")}
+WITHOUT_JSON = {
+    ("task", "log"), ("run", "script"), ("run", "report"), ("run", "attach"), ("attach",), ("site", "detect"),
+    ("compat", "parsl-perf"), ("compat", "parsl-visualize"),
+}  # fmt: skip
 
 every = pytest.mark.parametrize(("path", "command"), list(commands()))
 

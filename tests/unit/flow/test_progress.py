@@ -72,7 +72,7 @@ def test_a_terminal_is_shown_it_unasked(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.usefixtures("impatient")
 def test_it_is_quiet_when_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
     engine = Engine(submitted=2)
-    Progress(engine, always=False).close()  # type: ignore[arg-type]
+    Progress(engine, always=False).close()
     assert not engine.looked.is_set()
     assert capsys.readouterr().err == ""
 
@@ -81,7 +81,7 @@ def test_short_work_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
     engine = Engine(submitted=2)
-    Progress(engine, always=True).close()  # type: ignore[arg-type]
+    Progress(engine, always=True).close()
     assert not engine.looked.is_set()
     assert stream.getvalue() == ""
 

@@ -115,6 +115,8 @@ class ClusterProvider(_Blocks):
     @property
     def seconds(self) -> float:
         """The walltime, read as the scheduler reads it: "30" is half an hour for Slurm, and half a minute for PBS."""
+        if not re.fullmatch(r"(\d+-)?\d+(:\d+){0,2}", str(self.walltime)):
+            raise ValueError(f"walltime={self.walltime!r}: write it as HH:MM:SS")
         days, _, clock = str(self.walltime).rpartition("-")
         parts = [float(part) for part in clock.split(":")]
         units = (3600, 60, 1)[: len(parts)] if days else (3600, 60, 1)[-len(parts) :]

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import update_wrapper
 from typing import IO, Any
 
+import heald
 from heald.compat import install
 from heald.compat.parsl.error import (
     AppBadFormatting,
@@ -165,6 +166,8 @@ class Body(Around):
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the function, with its variables and its output where it wants them."""
+        if _faults:
+            raise _faults[0]
         specification = kwargs.get("parsl_resource_specification") or {}
         if specification:
             os.environ.update({f"PARSL_{key.upper()}": str(value) for key, value in specification.items()})
@@ -242,6 +245,7 @@ def hosts(variables: Mapping[str, str] = os.environ) -> tuple[str, ...]:
 
 _own: dict[str, str] = {}  # the variables of this worker, without what follows from its cores and devices
 _names: list[socket.socket] = []  # that this worker has, until it ends
+_faults: list[Exception] = []  # why it can run nothing, though it lives
 
 
 @dataclass(frozen=True)
@@ -279,7 +283,11 @@ class Desk:
         _own.update(os.environ)
         threads = max(1, len(cpus) // count)
         if self.affinity != "none":
-            mine = binding.cores(self.affinity, cpus, count)[rank % count]
+            try:
+                mine = binding.cores(self.affinity, cpus, count)[rank % count]
+            except heald.ConfigurationError as raised:  # a worker that died of it would be started again, for ever
+                _faults.append(raised)
+                return
             os.sched_setaffinity(0, mine)
             text, threads = ",".join(map(str, mine)), len(mine)
             os.environ.update(OMP_NUM_THREADS=str(threads), GOMP_CPU_AFFINITY=text)

@@ -68,12 +68,7 @@ def _environment(file: Path) -> Path:
 def main(argv: list[str]) -> int:
     """Start the agents, pass signals on to them, and wait; the exit status is the worst of theirs."""
     file = Path(argv[0])
-    try:
-        lines = commands(file, read(file))
-        children = [subprocess.Popen(line, stdin=subprocess.DEVNULL) for line in lines]
-    except (HealdError, OSError) as raised:
-        print(f"heald: no agent can be started here: {raised}", file=sys.stderr)
-        return 1
+    children: list[subprocess.Popen[bytes]] = []
 
     def pass_on(number: int, frame: object) -> None:
         for child in children:
@@ -81,6 +76,12 @@ def main(argv: list[str]) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, pass_on)
+    try:
+        for line in commands(file, read(file)):
+            children.append(subprocess.Popen(line, stdin=subprocess.DEVNULL))
+    except (HealdError, OSError) as raised:
+        print(f"heald: no agent can be started here: {raised}", file=sys.stderr)
+        return 1
     return max(abs(child.wait()) for child in children)
 
 

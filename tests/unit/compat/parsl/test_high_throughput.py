@@ -100,6 +100,11 @@ def test_cores_of_workers(load: Callable[..., DataFlowKernel]) -> None:
     assert cores().result() == ([first], "1")
 
 
+def test_cores_that_are_not_there(load: Callable[..., DataFlowKernel]) -> None:
+    load(executors=[HighThroughputExecutor(max_workers_per_node=1, cpu_affinity="list:4000")])
+    assert "there are no cores [4000] here" in str(variables("").exception())
+
+
 def test_a_mistaken_affinity_is_told_at_once(load: Callable[..., DataFlowKernel]) -> None:
     with pytest.raises(heald.ConfigurationError, match="blok"):
         load(executors=[HighThroughputExecutor(cpu_affinity="blok")])

@@ -133,6 +133,11 @@ def test_walltimes(kind: Any, walltime: str, seconds: float) -> None:
     assert kind(walltime=walltime).seconds == seconds
 
 
+def test_no_walltime() -> None:
+    with pytest.raises(ValueError, match="HH:MM:SS"):
+        SlurmProvider(walltime="YOUR_WALLTIME").seconds  # noqa: B018
+
+
 @pytest.mark.parametrize("launcher", [AprunLauncher(), JsrunLauncher(), WrappedLauncher("time"), Launcher()])
 def test_launchers_that_heald_has_not(launcher: Launcher) -> None:
     with pytest.raises(NotServed, match=type(launcher).__name__) as raised:
