@@ -44,7 +44,7 @@ def visualize(
     It is served to this machine alone; from another: ssh -L 8080:localhost:8080 HOST
 
     \b
-    heald compat parsl-visualize        the newest workflow in runinfo/monitoring.db
+    heald compat parsl-visualize    the newest workflow in runinfo/monitoring.db
     heald compat parsl-visualize monitoring.db --workflow fit.py -o fit.html
     heald compat parsl-visualize run.heald
     """

@@ -77,8 +77,7 @@ def main(argv: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, pass_on)
     try:
-        for line in commands(file, read(file)):
-            children.append(subprocess.Popen(line, stdin=subprocess.DEVNULL))
+        children.extend(subprocess.Popen(line, stdin=subprocess.DEVNULL) for line in commands(file, read(file)))
     except (HealdError, OSError) as raised:
         print(f"heald: no agent can be started here: {raised}", file=sys.stderr)
         return 1

@@ -135,7 +135,7 @@ def test_walltimes(kind: Any, walltime: str, seconds: float) -> None:
 
 def test_no_walltime() -> None:
     with pytest.raises(ValueError, match="HH:MM:SS"):
-        SlurmProvider(walltime="YOUR_WALLTIME").seconds  # noqa: B018
+        SlurmProvider(walltime="YOUR_WALLTIME").seconds
 
 
 @pytest.mark.parametrize("launcher", [AprunLauncher(), JsrunLauncher(), WrappedLauncher("time"), Launcher()])

@@ -111,8 +111,20 @@ class TestMain:
 
     def test_signals_go_on_to_all(self, given: Callable[..., tuple[Path, AgentSettings]], tmp_path: Path) -> None:
         """Each of the two begins, and the second has the pilot told to end."""
-        script = f"trap 'exit 7' TERM; echo >> {tmp_path}/begun; [ $(wc -l < {tmp_path}/begun) = 2 ] && kill $PPID; sleep 60 & wait"
-        file, _ = given(python=self.python(tmp_path, script))
+        program = tmp_path / "program.py"
+        program.write_text(
+            "import os, signal, sys\n"
+            "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
+            f"with open({str(tmp_path / 'begun')!r}, 'a+') as file:\n"
+            "    file.write('x')\n"
+            "    file.flush()\n"
+            "    file.seek(0)\n"
+            "    second = len(file.read()) == 2\n"
+            "if second:\n"
+            "    os.kill(os.getppid(), signal.SIGTERM)\n"
+            "signal.pause()\n"
+        )
+        file, _ = given(python=self.python(tmp_path, f"exec {sys.executable} {program}"))
         assert pilot.main([str(file)]) == 7
 
     def test_what_cannot_start_any_is_told(
