@@ -47,7 +47,7 @@ windowed_error_handler = noop_error_handler = simple_error_handler
 # How Parsl's own processes talk, and what they log: heald's have no such settings.
 MEANINGLESS = (
     "launch_cmd interchange_launch_cmd interchange_address loopback_address worker_port worker_ports "
-    "worker_port_range interchange_port_range worker_debug worker_logdir_root prefetch_capacity heartbeat_threshold "
+    "worker_port_range interchange_port_range worker_debug worker_logdir_root prefetch_capacity "
     "heartbeat_period drain_period poll_period address_probe_timeout manager_selector encrypted start_method "
     "suppress_failure"
 )
@@ -78,6 +78,7 @@ class HighThroughputExecutor(BlockProviderExecutor):
     max_workers_per_node: float | None = None
     cpu_affinity: str = "none"
     available_accelerators: Any = ()  # their names, or their number
+    heartbeat_threshold: float = 120  # seconds after which agents end whose script has died
     remote_monitoring_radio: Any = None
 
     def __post_init__(self) -> None:
@@ -127,6 +128,7 @@ class HighThroughputExecutor(BlockProviderExecutor):
             workers=count,
             gpus=self._devices({}),
             interface=self.address if self.address in get_all_addresses() else "",
+            lease=self.heartbeat_threshold,
             initializer=self._desk(count, {}).take,
             label=self.label,
         )

@@ -120,6 +120,7 @@ def test_blocks_of_a_scheduler() -> None:
     assert isinstance(found, heald.ClusterExecutor)
     assert (found.site.queue, found.nodes, found.workers, found.idle_seconds) == ("debug", 2, 4, 60)
     assert (found.walltime.total_seconds(), found.init, found.fewest, found.most) == (1800, 0, 0, 3)
+    assert found.lease == 120
     executor.max_idletime = None  # strategy='none'
     found = executor._workers()
     assert (found.init, found.fewest, found.most, found.idle_seconds) == (0, 0, 1, 0)
