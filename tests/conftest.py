@@ -5,12 +5,14 @@ In CI a live test may not skip: what is skipped there is never tried anywhere.
 
 from __future__ import annotations
 
+import copyreg
 import os
 import threading
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from types import TracebackType
 
 import psutil
 import pytest
@@ -32,6 +34,13 @@ def wait_until() -> Callable[..., None]:
             time.sleep(0.01)
 
     return wait
+
+
+@pytest.fixture(autouse=True)
+def exceptions_pickle_as_usual() -> None:
+    """Dask has tblib pickle all exceptions of the process, which loses what some of them hold: not in other tests."""
+    for kind in [one for one in copyreg.dispatch_table if issubclass(one, BaseException | TracebackType)]:
+        del copyreg.dispatch_table[kind]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -60,6 +60,8 @@ BROAD: dict[str, tuple[int, str]] = {
     "data/transfer.py": (3, "fsspec's protocols are plug-ins; the thread of a transfer; tidying up after an error"),
     "flow/task.py": (1, "pickling the user's function"),
     "run/attempt.py": (3, "the user's function, and unpickling it and its arguments"),
+    "run/cluster/allocator.py": (1, "the top of the scheduler's thread: adapters are plug-ins"),
+    "run/cluster/warden.py": (1, "the top of a forked agent, which may not return into the loop of its parent"),
     "run/control.py": (1, "what another process asks for may not end the run: it is told of the fault"),
     "run/cluster/allocator.py": (1, "adapters of schedulers are plug-ins; the loop of its thread"),
     "run/cluster/warden.py": (1, "the top of a forked agent, which may not return into the loop of its parent"),

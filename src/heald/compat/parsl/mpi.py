@@ -20,7 +20,7 @@ _KNOWN = {"num_nodes", "ranks_per_node", "num_ranks", "launcher_options", "prior
 @retired(MEANINGLESS, change=check)
 @dataclass(repr=False, eq=False)
 class MPIExecutor(HighThroughputExecutor):
-    """Runs apps on the first node of a block; `$PARSL_MPI_PREFIX` starts their programs on the nodes that each holds."""
+    """Runs apps on the first node of a block; `$PARSL_MPI_PREFIX` starts programs on the nodes that each holds."""
 
     label: str = "MPIExecutor"
     max_workers_per_block: int = 1
