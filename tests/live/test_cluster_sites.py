@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 from tests.testbed.flux import FakeFlux
 from tests.testbed.gridengine import GridEngine
 from tests.testbed.host import Hosts, python
 from tests.testbed.pbs import FakePbs
+
+from heald.site.profile import site as convert
+from heald.site.profile import toml
 
 SCRIPT = """
 import json, os, socket, sys, time
@@ -35,16 +36,17 @@ if __name__ == "__main__":
 """
 
 
-def run(hosts: Hosts, folder: Path, **site: Any) -> None:
+def run(testbed: Hosts, folder: Path, **site: Any) -> None:
     """Run the script on the head host with the site: all four nodes are used."""
     file = folder / "testbed.toml"
-    file.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in {"name": "testbed", **site}.items()))
-    done = hosts.run("n0", python(folder, SCRIPT, file), folder=folder, timeout=120)
+    file.write_text(toml(convert({"name": "testbed", **site}, file.name)))
+    done = testbed.run("n0", python(folder, SCRIPT, file), folder=folder, timeout=120)
     assert done.stdout == "n1 n2 n3 n4 N\n", done.stderr
 
 
 def test_grid_engine(gridengine: GridEngine, tmp_path: Path) -> None:
-    run(gridengine.hosts, tmp_path, scheduler="gridengine")
+    # A job there asks for slots: this parallel environment gives those of whole nodes.
+    run(gridengine.hosts, tmp_path, scheduler="gridengine", constraint="whole", node={"cores": 4})
 
 
 def test_fake_pbs(pbs: FakePbs, tmp_path: Path) -> None:
@@ -55,5 +57,5 @@ def test_fake_flux(flux: FakeFlux, tmp_path: Path) -> None:
     run(flux.hosts, tmp_path, scheduler="flux")
 
 
-def test_hosts_by_ssh(hosts: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hosts_by_ssh(hosts: Hosts, tmp_path: Path) -> None:
     run(hosts, tmp_path, scheduler="ssh", hosts=["n1", "n2", "n3", "n4"])

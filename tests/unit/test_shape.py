@@ -63,8 +63,6 @@ BROAD: dict[str, tuple[int, str]] = {
     "run/cluster/allocator.py": (1, "the top of the scheduler's thread: adapters are plug-ins"),
     "run/cluster/warden.py": (1, "the top of a forked agent, which may not return into the loop of its parent"),
     "run/control.py": (1, "what another process asks for may not end the run: it is told of the fault"),
-    "run/cluster/allocator.py": (1, "adapters of schedulers are plug-ins; the loop of its thread"),
-    "run/cluster/warden.py": (1, "the top of a forked agent, which may not return into the loop of its parent"),
     "run/engine.py": (2, "the top of the engine's loop; pickling a user's value"),
     "run/future.py": (3, "the user's callback; unpickling the value"),
     "run/hook.py": (1, "the user's retry hook"),

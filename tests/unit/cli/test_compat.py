@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
