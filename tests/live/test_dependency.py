@@ -302,7 +302,7 @@ def test_a_future_of_another_executor_that_fails(session: heald.Session) -> None
     stuck: concurrent.futures.Future[int] = concurrent.futures.Future()
     cancelled = session.submit(triple, stuck)
     assert stuck.cancel()
-    with pytest.raises(heald.TaskCancelled, match="cancelled in the executor that it came from"):
+    with pytest.raises(heald.TaskCancelled, match="was cancelled: in the executor that it came from"):
         cancelled.result(10)
     assert session.submit(triple, 1).result(10) == 3
 
