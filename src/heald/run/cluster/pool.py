@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 _HORIZON = 0.05  # seconds of expected work that a lane is sent ahead: many times the way there and back
 _BEATS = 5  # in the time after which an agent is given up
 _PATIENCE = 5  # silences that the agents of a former head get to find this one
+_DUDS = 2  # nodes in a row where no worker could live: there is no use in more
 _LOSSES = 3  # agents that may be lost under one attempt after the other before it is the task's fault
 
 
@@ -113,6 +114,7 @@ class ClusterPool:
         self._agents = Register()
         self._unsent: dict[bytes, None] = {}  # agents for which there is something; no set, whose `pop` can be slow
         self._losses: Counter[int] = Counter()  # by task: agents lost while it ran
+        self._duds = 0  # nodes in a row where no worker could live
         self._former = Former(self.label, self.dispatch, host, self._stop)
         self._stragglers = Stragglers(self._agents.nodes)
         self._hub: Hub | None = None
@@ -315,9 +317,16 @@ class ClusterPool:
             remote.outlet.released(message.serials)
         else:
             assert isinstance(message, Broken)
-            logging.getLogger("heald").error("%s: %s", remote.node.name, message.reason)
-            assert self._hub is not None
-            self._hub.give_up(remote.name, message.reason)
+            self._useless(remote, message.reason)
+
+    def _useless(self, remote: Remote, reason: str) -> None:
+        """Workers cannot live on a node: there is no use in more nodes when they did on none, or on none lately."""
+        logging.getLogger("heald").error("%s: %s", remote.node.name, reason)
+        assert self._hub is not None
+        self._hub.give_up(remote.name, reason)
+        self._duds += 1
+        if self._allocator is not None and self._duds >= _DUDS:
+            self._allocator.refused(remote.hello.allocation, reason)
 
     def _catch_up(self, lane: FarLane) -> None:
         """Take in what a lane told, as far as all values of it are here."""
@@ -342,6 +351,7 @@ class ClusterPool:
 
     def _ended(self, lane: FarLane, report: Ended) -> None:
         order, outcome = lane.ended(report)
+        self._duds = 0
         if isinstance(outcome, Failure):
             self._stragglers.end(lane, order.task, order.attempt)
         self._losses.pop(order.task, None)

@@ -130,6 +130,10 @@ class Head:
         self.until(lambda: self.inlet.complete(outcome))
         return unpack(self.inlet.opened(outcome), self.arena)
 
+    def settle(self) -> None:
+        """Wait until the agent has all that it was told."""
+        self.until(lambda: not self._hub._peers[self.name].channel.kept)
+
     def close(self) -> None:
         """As a head that is killed: nobody is told."""
         self._hub.close()

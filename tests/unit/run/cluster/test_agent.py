@@ -214,6 +214,7 @@ class TestDeath:
         case, behind = begin(), Gate(tmp_path / "behind")
         first, _ = hold(case, gate)
         second = case.head.run(1, held, behind.path)
+        case.head.settle()
         case.head.close()
         gate.open()
         behind.wait_entered()

@@ -89,3 +89,17 @@ def test_limits_of_the_queue_are_checked_at_the_start() -> None:
     session = heald.Session([heald.ClusterExecutor(site, nodes=2)], memo=None)
     with pytest.raises(ConfigurationError, match="at most 1"):
         session.start()
+
+
+def no_licence() -> None:
+    raise RuntimeError("no licence here")
+
+
+def test_nodes_where_no_worker_can_live_are_not_asked_for_again_and_again() -> None:
+    executor = heald.ClusterExecutor("local", workers=1, initializer=no_licence)
+    with (
+        heald.Session([executor], memo=None) as session,
+        pytest.raises(heald.WorkerLost, match="workers die before they run anything") as caught,
+    ):
+        session.submit(abs, -1).result(60)
+    assert "no licence here" in str(caught.value)
