@@ -228,10 +228,12 @@ class TestFaults:
         wait_until(lambda: not study.slurm.command("squeue", "--noheader"), timeout=30)
 
     def test_the_controller_is_out(self, study: Study) -> None:
-        study.start()
+        study.start(tasks=48)
         study.under_way(4)
+        (job,) = study.slurm.command("squeue", "--noheader", "--format=%i").split()
+        study.slurm.await_saved(job)  # else it comes back with the jobs of the test before
         study.slurm.stop_controller()
-        study.under_way(12)
+        study.under_way(36)
         study.slurm.start_controller()
         study.end()
 
