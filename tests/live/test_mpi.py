@@ -354,7 +354,7 @@ with heald.Session([executor()], memo=None) as session:
 def launcher_on(hosts: Hosts, host: str) -> psutil.Process | None:
     """The worker on a host that has ranks started."""
     for one in hosts.strangers(host):
-        if any(word in ("srun", "mpiexec") or word.endswith("/mpiexec") for word in one.info["cmdline"] or ()):
+        if one.info["name"] in ("srun", "mpiexec", "prterun"):
             worker = one.parent()
             if worker is not None and "heald.run.spawner" in " ".join(worker.cmdline()):
                 return worker

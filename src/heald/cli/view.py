@@ -169,6 +169,8 @@ def needs(resources: Resources) -> str:
         parts.append(f"{amount(resources.memory)} of memory")
     if resources.walltime:
         parts.append(f"at most {duration(resources.walltime)}")
+    if resources.notice:
+        parts.append(f"told {duration(resources.notice)} before its end")
     return ", ".join(parts)
 
 

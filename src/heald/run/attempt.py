@@ -31,6 +31,7 @@ from heald.run.gang import Gang
 from heald.run.outcome import failure
 from heald.run.protocol import Order
 from heald.run.surrounding import Surrounding
+from heald.run.watch import Watch
 
 _FILE = b"heald.data.file"  # stands in the pickle of every File
 _NOTHING: Mapping[str, str] = {}
@@ -160,7 +161,8 @@ class Call:
             command, variables = gang.tell(self.pickled, arguments, paths, surrounding.initializer)
             argv = [*shlex.split(prefix), *command]
             try:
-                status = self._wait(argv, {**_named(order, prefix, surrounding), **_encoded(variables)})
+                with Watch():
+                    status = self._wait(argv, {**_named(order, prefix, surrounding), **_encoded(variables)})
             except OSError as raised:
                 return not_started(argv, raised)
             if self.stopped:
@@ -185,8 +187,11 @@ class Call:
         if not prefix:
             return self._run(argv, given, named, order, surrounding)
         ear = singleton.Ear(os.fspath(given.stderr) or "/proc/self/fd/2")
-        done = self._run(argv, given, named, order, surrounding)
-        ear.close()
+        with Watch(ear.heard) as watch:
+            done = self._run(argv, given, named, order, surrounding)
+        if watch.hung and isinstance(done, Failure):
+            hint = "one of its ranks ended badly, and then its launcher locked up and was killed: read what it printed"
+            done = msgspec.structs.replace(done, hint=hint)
         return singleton.failure(self.work.resources.ranks, prefix) if ear.heard() and not self.stopped else done
 
     def _execute_all(

@@ -54,6 +54,24 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def name(pid: int) -> str:
+    """The name of the program that a process runs, its first 15 letters; empty when it has ended."""
+    try:
+        with open(f"/proc/{pid}/comm") as comm:
+            return comm.read().strip()
+    except OSError:
+        return ""
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process has ended, though perhaps nobody has asked how yet."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return stat.read().rpartition(b")")[2].split()[0] in b"ZX"
+    except OSError:
+        return True
+
+
 def carrying(variables: Mapping[str, str]) -> list[int]:
     """The processes of this user on this machine that were started with these variables, whoever their parent is."""
     wanted = {os.fsencode(f"{name}={value}") for name, value in variables.items()}

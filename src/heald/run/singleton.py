@@ -9,27 +9,20 @@ from __future__ import annotations
 
 import os
 import re
-import signal
-import threading
 
 from heald.core.event import Failure
 from heald.core.retry import REFUSED
-from heald.run import kernel
 
 _WARNINGS = re.compile(rb"no-pmix-but|singletons will be started|suspicious MPI execution environment", re.IGNORECASE)
 _MOST = 1 << 16  # bytes of what a program prints that are looked at: it warns when it starts
-_SOON = 5.0  # seconds after the start to look the first time
 
 
 class Ear:
-    """Listens to what the ranks of a command write to a file, and ends them soon when they turn out to be alone."""
+    """Listens to what the ranks of a command write to a file, from now on."""
 
     def __init__(self, file: str) -> None:
         self._file = file
         self._begin = os.stat(file).st_size if os.path.exists(file) else 0
-        self._timer = threading.Timer(_SOON, self._end_if_heard)
-        self._timer.daemon = True
-        self._timer.start()
 
     def heard(self) -> bool:
         """Whether they have warned."""
@@ -39,15 +32,6 @@ class Ear:
                 return _WARNINGS.search(stream.read(_MOST)) is not None
         except OSError:
             return False
-
-    def close(self) -> None:
-        """Listen no more."""
-        self._timer.cancel()
-
-    def _end_if_heard(self) -> None:
-        if self.heard():
-            for child in kernel.children(os.getpid()):
-                kernel.kill(child, signal.SIGTERM)
 
 
 def failure(ranks: int, prefix: str, told: str = "") -> Failure:

@@ -89,6 +89,7 @@ def test_a_run_without_a_journal(tmp_path: Path) -> None:
         (Resources(cpus=4, gpus=0.5), "4 cores, 0.5 GPU"),
         (Resources(cpus=1, ranks=8, nodes=2, gpus=1), "8 ranks, 1 core each, 1 GPU each, on 2 nodes"),
         (Resources(memory=4 * 10**9, walltime=90), "1 core, 4 GB of memory, at most 1m 30s"),
+        (Resources(notice=90), "1 core, told 1m 30s before its end"),
         (Resources(hosts=("n3", "n4"), tasks_per_node=2), "1 core, on 1 node of n3, n4, 2 such tasks on a node"),
     ],
 )

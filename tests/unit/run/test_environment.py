@@ -30,12 +30,12 @@ def test_paths_are_the_same_wherever_they_are_read(tmp_path: Path, monkeypatch: 
         ("docker://ubuntu:24.04", "docker://ubuntu:24.04"),
         ("podman:quay.io/a/b", "podman:quay.io/a/b"),
         ("ch:ubuntu:24.04", "ch:ubuntu:24.04"),
-        ("bwrap:./root", "bwrap:/work here/root"),
-        ("md.sif", "/work here/md.sif"),
+        ("bwrap:./root", "bwrap:/home/ada lovelace/root"),
+        ("md.sif", "/home/ada lovelace/md.sif"),
     ],
 )
 def test_an_image_is_a_path_unless_it_names_a_scheme(given: str, kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.getcwd", lambda: "/work here")
+    monkeypatch.setattr("os.getcwd", lambda: "/home/ada lovelace")
     assert environment({"container": given}).container == kept
 
 

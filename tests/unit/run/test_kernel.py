@@ -87,6 +87,45 @@ def test_processes_are_found_by_all_of_some_variables() -> None:
     assert kernel.carrying(wanted) == []
 
 
+def test_a_process_that_nobody_has_waited_for_has_ended(wait_until: Callable[..., None]) -> None:
+    with subprocess.Popen(["sleep", "60"]) as started:
+        assert not kernel.has_ended(started.pid)
+        assert kernel.name(started.pid) == "sleep"
+        started.kill()
+        wait_until(lambda: kernel.has_ended(started.pid))
+    assert kernel.has_ended(started.pid)
+    assert kernel.name(started.pid) == ""
+
+
+def test_children_are_waited_for_but_those_that_stay() -> None:
+    code = """
+import subprocess
+from heald.run import kernel
+short, lasting = subprocess.Popen(["sleep", "0.1"]), subprocess.Popen(["sleep", "60"])
+kernel.await_children({lasting.pid})
+print(short.wait(0), lasting.poll())
+lasting.kill()
+lasting.wait()
+"""
+    assert run_python(code) == ["0", "None"]
+
+
+def test_the_others_of_a_group_get_a_signal() -> None:
+    code = """
+import os, signal, subprocess
+from heald.run import kernel
+os.setsid()
+told = []
+signal.signal(signal.SIGUSR1, lambda *_: told.append("told"))
+child = subprocess.Popen(["sleep", "60"])
+kernel.signal_others(signal.SIGUSR1)
+print(child.wait(), len(told))
+os.kill(os.getpid(), signal.SIGUSR1)
+print(*told)
+"""
+    assert run_python(code) == ["-10", "0", "told"]
+
+
 def test_orphans_are_adopted() -> None:
     code = """
 import os, signal, subprocess

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -32,28 +30,12 @@ def test_what_is_heard(file: Path, said: str, heard: bool) -> None:
     ear = Ear(str(file))
     with file.open("a") as stream:
         stream.write(said)
-    ear.close()
     assert ear.heard() is heard
 
 
 def test_a_file_that_never_comes(tmp_path: Path) -> None:
     ear = Ear(str(tmp_path / "none"))
-    ear.close()
     assert not ear.heard()
-
-
-def test_ranks_that_are_alone_are_ended_soon(file: Path) -> None:
-    code = f"""
-import subprocess
-from heald.run import singleton
-singleton._SOON = 0.1
-ear = singleton.Ear({str(file)!r})
-with open({str(file)!r}, "a") as stream:
-    stream.write("no-pmix-but")
-print(subprocess.run(["sleep", "60"]).returncode)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
-    assert done.stdout == "-15\n"
 
 
 def test_the_failure_says_who_does_not_fit() -> None:
