@@ -101,13 +101,13 @@ def test_walltime_grows_at_the_next_attempt(session: heald.Session, tmp_path: Pa
 
 
 def test_a_task_within_its_walltime_is_left_alone(session: heald.Session) -> None:
-    quick = heald.task(walltime=0.2)(triple)
+    quick = heald.task(walltime=1)(triple)
     assert quick.submit(1).result(10) == 3
 
     def later() -> str:
         import time
 
-        time.sleep(0.5)  # over the walltime of the one before, on the same workers
+        time.sleep(1.2)  # over the walltime of the one before, on the same workers
         return "whole"
 
     assert [session.submit(later).result(10) for _ in range(2)] == ["whole"] * 2
