@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 import pytest
 from tests.testbed import mpi
-from tests.testbed.host import HEAD, Hosts, Process
+from tests.testbed.host import HEAD, LOCAL, Hosts, Process
 from tests.testbed.mpi import Mpi
 from tests.testbed.slurm import Slurm
 
@@ -87,10 +87,13 @@ class Place:
         (folder / "stays.py").write_text(STAYS)
         # The environment of the MPI has mpi4py, and that of the tests all else.
         path = [str(Path(heald.__file__).parents[1]), sysconfig.get_paths()["purelib"]]
-        self.variables = {**mpi.variables, "PYTHONPATH": os.pathsep.join(path), "PATH": self._path(mpi)}
+        around = {**mpi.variables, "PATH": self._path(mpi)}
+        if hosts is not None:
+            around["PRTE_MCA_prte_tmpdir_base"] = str(LOCAL)  # in /tmp, which the hosts share, runs would collide
+        self.variables = {**around, "PYTHONPATH": os.pathsep.join(path)}
         table: dict[str, object] = {"name": "testbed", "scheduler": scheduler, "node": {"cores": 4}}
         if scheduler == "ssh":
-            table |= {"hosts": ["n1", "n2", "n3"], "variables": {**mpi.variables, "PATH": self._path(mpi)}}
+            table |= {"hosts": ["n1", "n2", "n3"], "variables": around}
         self.describe(table)
 
     def _path(self, mpi: Mpi) -> str:
@@ -342,7 +345,7 @@ def stays():
 
 @heald.command
 def ready():
-    return ["true"]
+    return PROGRAM
 
 
 with heald.Session([executor()], memo=None) as session:
