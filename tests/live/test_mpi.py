@@ -377,11 +377,10 @@ def test_ranks_end_with_the_worker_that_had_them_started(cluster: Place, wait_un
     assert len(cluster.ranks("ranks")) == 8
 
 
+@pytest.mark.parametrize("each_mpi", ["mpich"], indirect=True)
 @pytest.mark.parametrize("which", ["first", "second"])
 def test_a_node_is_lost_under_an_attempt(cluster: Place, which: str, wait_until: Wait) -> None:
     assert cluster.hosts is not None
-    if cluster.mpi.name == "openmpi":
-        pytest.skip("one MPI is enough for this")
     hosts = cluster.hosts
     with cluster.start(AGAIN, nodes=3) as process:
         cluster.await_ranks(process, wait_until)

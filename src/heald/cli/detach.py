@@ -17,14 +17,16 @@ from heald.run import supervisor
 from heald.store.owner import refuse_living
 
 _PATIENCE = 60.0  # seconds that the script's journal may take to be open
+_FIRST = 1.0  # seconds that a script is watched after it: one that fails at once says so in this terminal
 _LOOK = 0.02  # seconds between looks at processes that cannot wake us
 
 
 def detached(folder: Path) -> int:
     """Start this very command again, without its --detach, and say how to reach it once its journal is open.
 
-    When it has ended by then, what it printed is printed here, and its exit status is given: it may have been the wrong
-    command. Raises JournalLocked when the run goes on already, HealdError when the journal is not open in time.
+    When it has ended a second after that, what it printed is printed here, and its exit status is given: it may have
+    been the wrong command. Raises JournalLocked when the run goes on already, HealdError when the journal is not open
+    in time.
     """
     run = Run(folder)
     refuse_living(folder / "owner")
@@ -35,7 +37,7 @@ def detached(folder: Path) -> int:
     pid = _start(run)
     deadline = time.monotonic() + _PATIENCE
     while not answers(run):
-        if os.waitpid(pid, os.WNOHANG)[0]:
+        if _over(pid):
             return _early_end(run)
         if time.monotonic() > deadline:
             raise HealdError(
@@ -43,8 +45,17 @@ def detached(folder: Path) -> int:
                 hint=f"it goes on trying; heald attach {folder} shows what it prints, kill {pid} ends it",
             )
         time.sleep(_LOOK)
+    settled = time.monotonic() + _FIRST
+    while time.monotonic() < settled:
+        if _over(pid):
+            return _early_end(run)
+        time.sleep(_LOOK)
     _tell(run, pid)
     return 0
+
+
+def _over(pid: int) -> bool:
+    return os.waitpid(pid, os.WNOHANG)[0] != 0
 
 
 def _start(run: Run) -> int:

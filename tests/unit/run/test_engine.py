@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import heald
+from heald.core.errors import UsageError
 from heald.core.state import State
 from heald.run.engine import Engine
 
@@ -196,11 +197,12 @@ class TestTheEnd:
         engine, futures, over = engine_of(session), list[Any](), threading.Event()
 
         def again(done: Any) -> None:
-            if not done.cancelled():
+            try:
                 futures.append(session.submit(abs, -1))
-                futures[-1].add_done_callback(again)
-            else:
+            except UsageError:  # the session is closed
                 over.set()
+            else:
+                futures[-1].add_done_callback(again)
 
         futures.append(session.submit(abs, -1))
         futures[0].add_done_callback(again)
