@@ -43,6 +43,12 @@ def exceptions_pickle_as_usual() -> None:
         del copyreg.dispatch_table[kind]
 
 
+@pytest.fixture(autouse=True)
+def modules_travel_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A site without a shared file system changes that for the whole process: not for other tests."""
+    monkeypatch.setattr("heald.run.function._own_sent", False)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_orphans() -> Iterator[None]:
     """At the end of all tests, no process that any of them started runs on with somebody else as its parent."""

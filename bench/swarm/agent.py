@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import zmq
 
 from heald.core.event import Usage
@@ -17,8 +18,9 @@ from heald.core.version import __version__
 from heald.data.payload import pack
 from heald.run.cluster import dialogue, settings
 from heald.run.cluster.dialogue import Ended, Hello, Orders, Returned, Stands, TakeBack
-from heald.wire.channel import HELLO, REFUSED, WELCOME, WHO, Frames, unpack
+from heald.wire.channel import HELLO, REFUSED, WELCOME, WHO, unpack
 from heald.wire.peer import Peer
+from heald.wire.switch import Switch
 
 SECONDS = 1.0  # that each task is said to have taken: of such tasks one is sent at a time, which is the dearest way
 BEATS = 5  # in the time after which the head would give an agent up
@@ -31,15 +33,18 @@ class Agent:
     def __init__(self, context: zmq.Context, given: settings.AgentSettings, number: int, value: Payload) -> None:
         self.value = value
         name = f"node{number}"
-        here = given.endpoints[0]
+        here = (given.switch or given.endpoints)[0]
         self.hello = dialogue.encode(
-            Hello("swarm", name, number, number, sys.version.split()[0], __version__, here, (0,), (), 0, float("inf"))
-        )
+            Hello(
+                "swarm", name, number, number, sys.version.split()[0], __version__, here, (0,), (), 0,
+                left=float("inf"), clock=time.time(),
+            )
+        )  # fmt: skip
         self.socket = context.socket(zmq.DEALER)
         for option in (zmq.SNDHWM, zmq.RCVHWM, zmq.LINGER):
             self.socket.setsockopt(option, 0)
         self.socket.setsockopt(zmq.ROUTING_ID, name.encode())
-        self.socket.curve_serverkey = given.head.encode()
+        self.socket.curve_serverkey = (given.pair.public if given.switch else given.head).encode()
         self.socket.curve_publickey = given.pair.public.encode()
         self.socket.curve_secretkey = given.pair.secret.encode()
         self.peer = Peer(self.socket.send, self.hear)
@@ -49,21 +54,21 @@ class Agent:
     def serve(self) -> None:
         """Deal with all that has come."""
         while self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
-            head, frames = unpack(self.socket.recv(zmq.NOBLOCK))
+            head, body = unpack(self.socket.recv(zmq.NOBLOCK))
             if head.kind == WELCOME:
                 self.peer.channel.renew(head.instance)
-                self.peer.send([dialogue.encode([Stands([], [])])])
+                self.peer.send(dialogue.encode([Stands([], [])]))
             elif head.kind == WHO:
                 self.peer.say(HELLO, 0, self.hello)
             elif head.kind == REFUSED:
                 sys.exit(0)  # the run is over
             else:
-                self.peer.take(head, frames)
+                self.peer.take(head, body)
 
-    def hear(self, frames: Frames) -> None:
+    def hear(self, body: memoryview) -> None:
         """End what the head wants to be run, and give nothing back."""
         answers: list[dialogue.ToHead] = []
-        for message in dialogue.to_agent(frames[0]):
+        for message in dialogue.to_agent(body):
             if isinstance(message, Orders):
                 answers += [
                     Ended(message.lane, order.task, order.attempt, self.value, ORDERS) for order in message.orders
@@ -72,12 +77,15 @@ class Agent:
                 answers.append(Returned(message.lane, []))
         self.peer.channel.commit()
         if answers:
-            self.peer.send([dialogue.encode(answers)])
+            self.peer.send(dialogue.encode(answers))
 
 
 def main(file: str, first: str, count: str) -> None:
     """Be agents until the head has gone."""
     given = settings.read(Path(file))
+    if int(count) > given.fan_out:  # as the pilot of a batch job does it
+        switch = Switch(given.endpoints, given.head, given.pair, b"switch%d" % int(first), interface="lo")
+        given = msgspec.structs.replace(given, switch=tuple(switch.endpoints))
     context = zmq.Context()
     context.set(zmq.MAX_SOCKETS, int(count) + 10)
     value = pack(None, None, subject="a result")[0]

@@ -3,6 +3,10 @@
     pip install 'heald[demo]'
     python examples/lennard_jones/lennard_jones.py
 
+On a cluster, with Slurm, PBS or another scheduler (docs/howto/cluster.md), the larger runs over two nodes each:
+
+    heald run --site mycluster --nodes 2 --walltime 30m examples/lennard_jones/lennard_jones.py --spread 2
+
 Each state (density, temperature) is one LAMMPS run in its own directory, the larger ones by MPI on two cores; each
 log is reduced to averages with error bars; where the pressure curve bends most, runs are added; all is then fitted,
 drawn and compared. It takes about two minutes on two cores. Kill it at any time and start it again: it goes on
@@ -39,6 +43,7 @@ class Sweep:
     """How thoroughly to sweep, and where the results go."""
 
     out: Path
+    spread: int  # nodes of each of the larger runs
     densities: tuple[float, ...]
     references: tuple[published.Reference, ...]
     steps: int
@@ -90,9 +95,9 @@ def run(density: float, temperature: float, sweep: Sweep, large: float = LARGE) 
     place = sweep.out / "runs" / name
     ranks, cells = (2, 6) if density > large else (1, 5)
     log = heald.File(place / "log.lammps")
-    simulation = simulate.options(ranks=ranks, directory=place, memo=True, walltime="5m", name=name).submit(
-        heald.File(DECK), density, temperature, cells, sweep.steps, outputs=[log]
-    )
+    nodes = min(ranks, sweep.spread)
+    options = simulate.options(ranks=ranks, nodes=nodes, directory=place, memo=True, walltime="5m", name=name)
+    simulation = options.submit(heald.File(DECK), density, temperature, cells, sweep.steps, outputs=[log])
     return measure.options(name=f"measure-{name}").submit(simulation.outputs[0], density, temperature)
 
 
@@ -131,6 +136,7 @@ def arguments() -> Namespace:
     parser = ArgumentParser(description="Sweeps the phases of the Lennard-Jones fluid.")
     parser.add_argument("--out", type=Path, help="where the results go (results/lennard_jones)")
     parser.add_argument("--workers", type=int, help="cores of this machine to use, whatever `heald run` says")
+    parser.add_argument("--spread", type=int, default=1, choices=[1, 2], help="nodes for each of the larger runs (1)")
     parser.add_argument("--quick", action="store_true", help="a few short runs, about 15 seconds")
     return parser.parse_args()
 
@@ -140,12 +146,12 @@ def main() -> int:
     asked = arguments()
     # pip puts lmp and mpiexec beside python, which is not on the path unless its environment is active.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    out = asked.out or Path("results/lennard_jones_quick" if asked.quick else "results/lennard_jones")
+    place, spread = out.resolve(), asked.spread
     if asked.quick:
-        out = asked.out or Path("results/lennard_jones_quick")
-        sweep = Sweep(out.resolve(), tuple(DENSITIES[1::4]), tuple(published.NIST[:1]), 3000, refinements=1, order=3)
+        sweep = Sweep(place, spread, tuple(DENSITIES[1::4]), tuple(published.NIST[:1]), 3000, refinements=1, order=3)
     else:
-        out = asked.out or Path("results/lennard_jones")
-        sweep = Sweep(out.resolve(), tuple(DENSITIES), tuple(published.NIST), 15000, refinements=3, order=6)
+        sweep = Sweep(place, spread, tuple(DENSITIES), tuple(published.NIST), 15000, refinements=3, order=6)
     sweep.out.mkdir(parents=True, exist_ok=True)
     executors = [heald.ProcessExecutor(asked.workers)] if asked.workers else None
     with heald.Session(executors, journal=sweep.out / "run.heald", progress=True):

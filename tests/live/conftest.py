@@ -11,7 +11,18 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.testbed.fixture import each_mpi, flux, gridengine, hosts, pbs, slurm, testbeds_stay_clean  # noqa: F401
+from tests.live.study import Study
+from tests.testbed.fixture import (  # noqa: F401
+    accounted_slurm,
+    each_mpi,
+    flux,
+    gridengine,
+    hosts,
+    pbs,
+    slurm,
+    testbeds_stay_clean,
+)
+from tests.testbed.slurm import Slurm
 
 import heald
 
@@ -89,6 +100,12 @@ def scripts(tmp_path: Path, survivors: Survivors) -> Iterator[Scripts]:
     for process in scripts.started:
         process.kill()
         process.communicate(timeout=10)
+
+
+@pytest.fixture
+def study(slurm: Slurm, tmp_path: Path, wait_until: Callable[..., None]) -> Study:  # noqa: F811
+    """A script on the head of the Slurm testbed, in the test's folder."""
+    return Study(slurm, tmp_path, wait_until)
 
 
 def _has(process: psutil.Process, mark: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +60,27 @@ def test_a_site_that_works(heald: Callable[..., Any]) -> None:
 def test_a_site_that_does_not(heald: Callable[..., Any], tmp_path: Path, keys: str, said: str) -> None:
     (tmp_path / "wrong.toml").write_text(f'name = "wrong"\nscheduler = "slurm"\n{keys}\n')
     assert said in heald("site", "check", "./wrong.toml", status=1).stderr
+
+
+def test_a_site_that_tells_too_few_cores(heald: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "small.toml").write_text('scheduler = "slurm"\n[node]\ncores = 1\n')
+    found = json.loads(heald("site", "check", "./small.toml", "--nodes", "2", "--json").stdout)
+    assert [one["host"] for one in found["nodes"]] == ["n1", "n2"]
+    cores = found["nodes"][0]["shape"]["cores"]
+    told = f"n[1-2]: {cores} cores for a job, and the site says 1: set cores = {cores} in its [node]"
+    assert (told in found["remarks"]) == (cores > 1)
+
+
+def test_a_site_that_asks_for_more_cores_than_nodes_have(slurm: Slurm, tmp_path: Path) -> None:
+    (tmp_path / "large.toml").write_text('scheduler = "slurm"\nexclusive = false\n[node]\ncores = 64\n')
+    words = [Path(sys.executable).with_name("heald"), "site", "check", "./large.toml"]
+    with slurm.hosts.start("n0", words, folder=tmp_path) as process:
+        assert process.stderr is not None
+        said = next(line for line in process.stderr if "cores" in line)
+        assert said == "no node of slurm has more than 4 cores, and the site says 64: set cores = 4 in its [node]\n"
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert slurm.command("squeue", "--noheader") == ""
 
 
 def test_nodes_come_and_go_as_people_say(

@@ -6,117 +6,17 @@ right; afterwards no process is left on any host and no batch job in the queue (
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import sys
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-from tests.testbed.host import Process, python
+from tests.live.study import WORK, Study
+from tests.testbed.host import python
 from tests.testbed.slurm import Slurm
-
-Wait = Callable[..., None]
-
-SCRIPT = """
-import json, os, socket, sys, time
-import heald
-
-asked = json.loads(sys.argv[1])
-
-
-def work(number, seconds, folder):
-    with open(f"{folder}/began", "a") as file:
-        file.write(f"{number} {socket.gethostname()} {os.getpid()}\\n")
-    time.sleep(seconds)
-    with open(f"{folder}/done", "a") as file:
-        file.write(f"{number} {socket.gethostname()} {os.getpid()}\\n")
-    return number
-
-
-if __name__ == "__main__":
-    executor = heald.ClusterExecutor(asked["site"], **asked["executor"])
-    with heald.Session([executor], memo=None, journal="run.heald") as session:
-        futures = [session.submit(work, n, asked["seconds"], os.getcwd()) for n in range(asked["tasks"])]
-        for future in heald.as_completed(futures):
-            print("value", future.result(), flush=True)
-"""
-
-
-class Study:
-    """The script on the head host, and what its tasks wrote."""
-
-    def __init__(self, slurm: Slurm, folder: Path, wait_until: Wait) -> None:
-        self.slurm = slurm
-        self.hosts = slurm.hosts
-        self.folder = folder
-        self.wait_until = wait_until
-        self.site = folder / "testbed.toml"
-        self.process: Process | None = None
-        self.tasks = 0
-        self.describe()
-
-    def describe(self, **keys: object) -> None:
-        """Write the file of the site."""
-        table = {"name": "testbed", "scheduler": "slurm", **keys}
-        self.site.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items()))
-
-    def start(self, tasks: int = 24, seconds: float = 0.5, **executor: Any) -> None:
-        """Begin it, with a block of all four nodes and one core of each unless told otherwise."""
-        self.tasks = tasks
-        options = {"nodes": 4, "workers": 1, "walltime": "10m", "silence": 2, **executor}
-        asked = json.dumps({"site": str(self.site), "tasks": tasks, "seconds": seconds, "executor": options})
-        self.process = self.hosts.start("n0", python(self.folder, SCRIPT, asked), folder=self.folder)
-
-    def lines(self, name: str) -> list[list[str]]:
-        """What tasks wrote into a file: number, host, process."""
-        file = self.folder / name
-        return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
-
-    def under_way(self, done: int = 1) -> None:
-        """Wait until so many tasks are done."""
-        assert self.process is not None
-        process = self.process
-        self.wait_until(lambda: len(self.lines("done")) >= done or process.poll() is not None, timeout=60)
-        assert process.poll() is None, process.communicate()
-
-    def end(self, timeout: float = 120) -> str:
-        """Wait for its end, which must be good, with every value once; what it said besides."""
-        assert self.process is not None
-        stdout, stderr = self.process.communicate(timeout=timeout)
-        assert self.process.returncode == 0, stdout + stderr
-        values = [int(line.split()[1]) for line in stdout.splitlines()]
-        assert sorted(values) == list(range(self.tasks))
-        return stderr
-
-    def fail(self, timeout: float = 60) -> str:
-        """Wait for its end, which must be bad; what it said."""
-        assert self.process is not None
-        stdout, stderr = self.process.communicate(timeout=timeout)
-        assert self.process.returncode == 1, stdout + stderr
-        return stderr
-
-    def agents(self, host: str) -> list[psutil.Process]:
-        """The warden, the agent and the rest of heald on a host, in the order of their start."""
-        found = []
-        for one in self.hosts.strangers(host):
-            with contextlib.suppress(psutil.Error):  # it has just ended
-                if "heald.run" in " ".join(one.cmdline()):
-                    found.append(one)
-        return sorted(found, key=lambda one: one.pid)
-
-    def repeated(self) -> list[str]:
-        """Numbers of tasks that were done more than once."""
-        return [number for number, count in Counter(line[0] for line in self.lines("done")).items() if count > 1]
-
-
-@pytest.fixture
-def study(slurm: Slurm, tmp_path: Path, wait_until: Wait) -> Study:
-    return Study(slurm, tmp_path, wait_until)
 
 
 class TestWhatGoesWell:
@@ -142,6 +42,78 @@ class TestWhatGoesWell:
         lines = "".join(" ".join(one.cmdline()) for host in study.hosts.nodes for one in study.agents(host))
         assert not any(secret in lines for secret in secrets)
         study.end()
+
+
+class TestSwitch:
+    """One connection for all agents of a block, through its first node."""
+
+    def connections(self, study: Study) -> int:
+        port = json.loads((study.folder / "run.heald/agents/cluster/head.json").read_text())[0][0].rpartition(":")[2]
+        return study.hosts.run("n0", ["ss", "-Htn", "state", "established", f"( sport = :{port} )"]).stdout.count("\n")
+
+    def test_there_is_one_connection(self, study: Study) -> None:
+        study.start(fan_out=1)
+        study.under_way(8)
+        assert self.connections(study) == 1
+        study.end()
+        assert not study.repeated()
+
+    def test_one_that_stands_still_is_gone_past(self, study: Study) -> None:
+        study.start(tasks=40, seconds=1.0, fan_out=1)
+        study.under_way(4)
+        (pilot,) = (one for one in study.agents("n1") if "cluster.pilot" in " ".join(one.cmdline()))
+        pilot.suspend()
+        study.under_way(24)
+        assert self.connections(study) >= 4
+        pilot.resume()
+        study.end()
+        assert not study.repeated()
+
+    def test_its_node_loses_power(self, study: Study) -> None:
+        study.start(tasks=32, fan_out=1)
+        study.under_way(4)
+        study.hosts.crash("n1")
+        study.end()
+
+
+ARRAYS = """
+import numpy
+
+def work(number, seconds):
+    note("began", number)
+    time.sleep(seconds)
+    note("done", number)
+    return numpy.full(2_000_000, number)
+"""
+
+
+class TestLargeValues:
+    def test_a_link_is_cut_for_a_moment(self, study: Study) -> None:
+        study.start(tasks=32, seconds=0.1, work=ARRAYS, silence=6)
+        study.under_way(4)
+        study.hosts.network.cut("n4")
+        study.under_way(12)
+        study.hosts.heal()
+        study.end()
+        assert not study.repeated()
+
+    @pytest.mark.parametrize("fault", ["loss", "slow"])
+    def test_a_link_is_bad(self, study: Study, fault: str) -> None:
+        study.start(tasks=12, seconds=0.1, work=ARRAYS, silence=4)
+        study.under_way(2)
+        getattr(study.hosts.network, fault)("n4", *{"loss": (5,), "slow": ("20mbit",)}[fault])
+        study.end()
+        assert not study.repeated()
+
+    def test_the_head_is_killed_and_started_again(self, study: Study) -> None:
+        study.start(tasks=16, seconds=0.2, work=ARRAYS)
+        study.under_way(6)
+        assert study.process is not None
+        study.process.kill()
+        study.process.communicate()
+        study.start(tasks=16, seconds=0.2, work=ARRAYS)
+        study.end()
+        assert not study.repeated()
 
 
 class TestFaults:
@@ -218,7 +190,7 @@ class TestFaults:
         assert not study.repeated()
         assert len(study.slurm.command("squeue", "--noheader").splitlines()) <= 1
 
-    def test_the_head_is_killed_for_good(self, study: Study, wait_until: Wait) -> None:
+    def test_the_head_is_killed_for_good(self, study: Study, wait_until: Callable[..., None]) -> None:
         study.start(lease=3)
         study.under_way(4)
         assert study.process is not None
@@ -254,6 +226,13 @@ class TestFaults:
         study.start(tasks=32)
         study.under_way(4)
         study.slurm.submit("sleep 2", "--partition=urgent", "--nodes=4", "--exclusive", folder=tmp_path)
+        study.end()
+
+    def test_the_job_is_requeued_by_hand(self, study: Study) -> None:
+        study.start(tasks=32)
+        study.under_way(4)
+        (job,) = study.slurm.command("squeue", "--noheader", "--format=%i").split()
+        study.slurm.command("scontrol", "requeue", job)
         study.end()
 
 
@@ -293,17 +272,15 @@ class TestRefusals:
         assert "set `python` of the site" in stderr
 
     def test_what_no_block_could_run_is_refused(self, study: Study) -> None:
-        source = SCRIPT.replace("session.submit(work, n", "heald.task(work, nodes=9).submit(n")
-        asked = json.dumps({"site": str(study.site), "tasks": 1, "seconds": 0, "executor": {"nodes": 4}})
-        done = study.hosts.run("n0", python(study.folder, source, asked), folder=study.folder, status=1)
-        assert "needs 9 nodes; a block has 4" in done.stderr
+        study.start(tasks=1, work=f"{WORK}\n\nwork = heald.task(work, nodes=9)\n")
+        assert "needs 9 nodes; a block has 4" in study.fail()
 
 
 def test_nobody_else_can_listen(study: Study) -> None:
     """A stranger who reaches the port of the head gets nothing, and disturbs nothing."""
     study.start()
     study.under_way(2)
-    endpoint = json.loads((study.folder / "run.heald/agents/cluster/head.json").read_text())[0]
+    endpoint = json.loads((study.folder / "run.heald/agents/cluster/head.json").read_text())[0][0]
     address, _, port = endpoint.removeprefix("tcp://").rpartition(":")
     address = address.strip("[]")
     source = (

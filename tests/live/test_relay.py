@@ -24,8 +24,8 @@ from heald.wire.hub import Hub
 class Head:
     def met(self, name, hello):
         return ""
-    def heard(self, name, frames):
-        hub.send(name, [b"echo of " + bytes(frames[0])])
+    def heard(self, name, body):
+        hub.send(name, b"echo of " + bytes(body))
     def lost(self, name, reason):
         pass
 
@@ -34,9 +34,9 @@ relay.PATIENCE = 2.0
 relay._PAUSES = (0.2,)
 keys = key.new()
 hub = Hub(keys, Head(), interface="lo", silence=60)
-way = relay.Relay(sys.argv[1], hub.endpoints[0], python=sys.executable)
+way = relay.Relay(sys.argv[1], hub.endpoints[:1], python=sys.executable)
 try:
-    endpoints = way.start(20)
+    (endpoints,) = way.start(20)
 except SiteError as raised:
     print(raised, flush=True)
     sys.exit(1)
@@ -61,10 +61,10 @@ from heald.wire.link import Link
 class Agent:
     def hello(self):
         return b"hello"
-    def welcomed(self):
+    def welcomed(self, greeting):
         pass
-    def heard(self, frames):
-        print(bytes(frames[0]).decode(), flush=True)
+    def heard(self, body):
+        print(bytes(body).decode(), flush=True)
 
 endpoints, head, public, secret = json.loads(sys.argv[1])
 link = Link(head, Pair(public, secret), b"agent", Agent())
@@ -74,7 +74,7 @@ line = "-"
 while line:
     if 0 in select.select([0, link], [], [], 0.2)[0]:
         line = sys.stdin.readline()
-        link.send([line.strip().encode()])
+        link.send(line.strip().encode())
     link.serve()
     link.beat()
     link.serve()

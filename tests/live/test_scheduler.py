@@ -114,11 +114,48 @@ class TestSlurm(SchedulerContract):
             slurm.start_controller()
         assert scheduler.status([id])[id].state is JobState.running
 
-    def test_what_detect_writes_down(self, scheduler: Scheduler) -> None:
-        site = detect("testbed", "slurm", ask=scheduler, variables={})
+    def test_what_detect_writes_down(self, slurm: SlurmTestbed) -> None:
+        site = detect("testbed", "slurm", ask=on_head(slurm.hosts))
         assert (site.queue, site.limits.walltime) == ("batch", timedelta(hours=1))
         assert site.node == NodeShape(cores=4, numa=4, gpus=4, memory=8000 * 2**20)
         assert site.queues["debug"].nodes == 2
+
+
+class TestSlurmAccounting:
+    """What sacct knows of jobs that squeue has forgotten."""
+
+    @pytest.fixture
+    def scheduler(self, accounted_slurm: SlurmTestbed) -> Scheduler:
+        return Slurm(on_head(accounted_slurm.hosts))
+
+    def test_how_jobs_ended(
+        self, accounted_slurm: SlurmTestbed, scheduler: Scheduler, tmp_path: Path, wait_until: Wait
+    ) -> None:
+        def submit(*command: str, **fields: Any) -> str:
+            return scheduler.submit(Job(name="a", command=command, directory=str(tmp_path), **fields))
+
+        done = submit("true", nodes=2)
+        failed, killed = submit("sh", "-c", "exit 3"), submit("sh", "-c", "kill -KILL $$")
+        array = submit("sh", "-c", "exit $SLURM_ARRAY_TASK_ID", directives=("--array=0-1",))
+        cancelled = submit("sleep", "100")
+        wait_until(lambda: scheduler.status([cancelled])[cancelled].state is JobState.running, timeout=30)
+        scheduler.cancel([cancelled])
+        ids = [done, failed, killed, f"{array}_0", f"{array}_1", cancelled]
+        wait_until(lambda: not any(map(accounted_slurm.state, (done, failed, killed, array, cancelled))), timeout=60)
+        found = scheduler.status([*ids, array, "4711"])
+        assert [(found[id].state, found[id].exit) for id in ids] == [
+            (JobState.done, 0), (JobState.failed, 3), (JobState.failed, -9), (JobState.done, 0), (JobState.failed, 1),
+            (JobState.cancelled, None),
+        ]  # fmt: skip
+        assert (found[array].state, found["4711"].state) == (JobState.done, JobState.missing)
+        assert len(found[done].hosts) == 2
+        assert found[done].started is not None
+        assert found[done].ends is not None
+        assert accounted_slurm.accounting is not None
+        accounted_slurm.accounting.stop()  # of what it cannot be asked for, nothing is said
+        outage = scheduler.status([done])[done]
+        assert outage.state is JobState.unknown
+        assert "Connection refused" in outage.reason
 
 
 class TestGridEngine(SchedulerContract):

@@ -37,6 +37,8 @@ def look() -> dict[str, Any]:
         "pid": os.getpid(),
         "cwd": os.getcwd(),
         "environ": dict(os.environ),
+        "path": sys.path[:],
+        "recursion": sys.getrecursionlimit(),
         "umask": os.umask(0),
         "handlers": {number.name: repr(signal.getsignal(number)) for number in signal.Signals},
         "alarm": signal.getitimer(signal.ITIMER_REAL),
@@ -55,8 +57,11 @@ CHANGES = {
     "stdout replaced": "import io; sys.stdout = sys.stderr = io.StringIO(); print('lost')",
     "stdout none": "sys.stdout = sys.stderr = None",
     "stdout closed": "print('said'); sys.stdout.close(); sys.stderr.close()",
+    "input closed": "os.close(0)",
     "descriptors closed": "os.close(0); os.close(1); os.close(2)",
     "descriptor reused": "os.close(1); sys.keep = open('mine', 'wb', 0); sys.keep.write(b'x')",
+    "sys.path": "sys.path.clear()",
+    "recursion limit": "sys.setrecursionlimit(60)",
     "umask": "os.umask(0o777)",
     "handlers": "[signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)]",
     "alarm": "signal.signal(signal.SIGALRM, lambda *_: None); signal.setitimer(signal.ITIMER_REAL, 0.2)",
@@ -451,6 +456,6 @@ def test_a_command_in_a_directory_that_is_not_there(session: heald.Session, tmp_
     def nowhere() -> list[str]:
         return [sys.executable, "--version"]
 
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(heald.StagingError, match="below cannot be made, or used"):
         nowhere.submit().result(10)
     assert session.submit(len, "abc").result(10) == 3

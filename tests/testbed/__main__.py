@@ -45,6 +45,8 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(kind=kind)
         command.add_argument("action", choices=["up"])
         command.add_argument("--nodes", type=int, default=4, help="besides the head node n0 (4)")
+        if kind == "slurm":
+            command.add_argument("--accounting", action="store_true", help="with slurmdbd, so that sacct answers")
     add("down", "end a testbed and all that runs on it", _down)
     add("status", "list the hosts", _status)
     command = add("exec", "run a command on a host", _exec)
@@ -60,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-_KINDS: dict[str, tuple[str, Callable[[Hosts], object]]] = {
+_KINDS: dict[str, tuple[str, Callable[..., object]]] = {
     "hosts": ("hosts with ssh", lambda hosts: None),
     "slurm": ("hosts with Slurm", Slurm.up),
     "gridengine": ("hosts with Grid Engine", GridEngine.up),
@@ -70,11 +72,12 @@ _KINDS: dict[str, tuple[str, Callable[[Hosts], object]]] = {
 
 
 def _up(options: argparse.Namespace) -> None:
-    if reason := missing(options.kind):
+    more = {"accounting": True} if getattr(options, "accounting", False) else {}
+    if reason := missing(options.kind, *more):
         raise TestbedFailed(reason)
     hosts = Hosts.up(options.name, options.nodes, tied=False)
     try:
-        _KINDS[options.kind][1](hosts)
+        _KINDS[options.kind][1](hosts, **more)
     except BaseException:
         hosts.down()
         raise

@@ -6,7 +6,7 @@ A test that leaves a process or a job behind fails; a fault that it leaves is he
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
@@ -18,41 +18,48 @@ from tests.testbed.install import missing
 from tests.testbed.pbs import FakePbs
 from tests.testbed.slurm import Slurm
 
-TESTBEDS = ("hosts", "slurm", "gridengine", "pbs", "flux")
+TESTBEDS = ("hosts", "slurm", "accounted_slurm", "gridengine", "pbs", "flux")
 
 
 @pytest.fixture(scope="session")
 def hosts() -> Iterator[Hosts]:
     """Hosts n0 to n4 with ssh between them."""
-    with _hosts("hosts", needs="hosts") as hosts:
+    with _hosts("hosts", needs=("hosts",)) as hosts:
         yield hosts
 
 
 @pytest.fixture(scope="session")
 def slurm() -> Iterator[Slurm]:
     """Slurm on n0 with the nodes n1 to n4, of four CPUs and four GPUs each."""
-    with _hosts("slurm", needs="slurm") as hosts:
+    with _hosts("slurm", needs=("slurm",)) as hosts:
         yield Slurm.up(hosts)
+
+
+@pytest.fixture(scope="session")
+def accounted_slurm() -> Iterator[Slurm]:
+    """The same with an accounting; its controller forgets jobs about ten seconds after their end."""
+    with _hosts("accounted", needs=("slurm", "accounting")) as hosts:
+        yield Slurm.up(hosts, {"MinJobAge": 2}, accounting=True)
 
 
 @pytest.fixture(scope="session")
 def gridengine() -> Iterator[GridEngine]:
     """Grid Engine on n0 with the nodes n1 to n4, of four slots each."""
-    with _hosts("gridengine", needs="gridengine") as hosts:
+    with _hosts("gridengine", needs=("gridengine",)) as hosts:
         yield GridEngine.up(hosts)
 
 
 @pytest.fixture(scope="session")
 def pbs() -> Iterator[FakePbs]:
     """A fake PBS on n0 with the nodes n1 to n4, of four CPUs and four GPUs each."""
-    with _hosts("pbs", needs="hosts") as hosts:
+    with _hosts("pbs", needs=("hosts",)) as hosts:
         yield FakePbs.up(hosts)
 
 
 @pytest.fixture(scope="session")
 def flux() -> Iterator[FakeFlux]:
     """A fake Flux on n0 with the nodes n1 to n4, of four cores and four GPUs each."""
-    with _hosts("flux", needs="hosts") as hosts:
+    with _hosts("flux", needs=("hosts",)) as hosts:
         yield FakeFlux.up(hosts)
 
 
@@ -72,9 +79,9 @@ def testbeds_stay_clean(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @contextmanager
-def _hosts(kind: str, needs: str) -> Iterator[Hosts]:
+def _hosts(kind: str, needs: Sequence[str]) -> Iterator[Hosts]:
     """Hosts of their own for one kind of testbed: what a test does to one disturbs no other."""
-    if reason := missing(needs):
+    if reason := missing(*needs):
         pytest.skip(reason)
     hosts = Hosts.up(f"test-{os.getpid()}-{kind}")
     try:

@@ -22,7 +22,7 @@ TIMEOUT = 60.0  # seconds for a command on a host
 
 _BOOT = Path(__file__).with_name("boot.sh")
 # What belongs to a host: the children of its init with such names, and what these start at once.
-_DAEMONS = {"sshd", "slurmd", "slurmctld", "sge_execd", "sge_qmaster"}
+_DAEMONS = {"sshd", "slurmd", "slurmctld", "slurmdbd", "sge_execd", "sge_qmaster"}
 _OF_DAEMONS = {"slurmscriptd"}
 
 _SSHD = """\
@@ -82,6 +82,7 @@ class Hosts:
         self.folder = keeper.folder
         self.names = sorted((file.parent.name for file in self.folder.glob("n*/log")), key=lambda name: int(name[1:]))
         self.nodes = self.names[1:]
+        self._filled: list[tuple[str, Path]] = []  # folders that are full disks now
 
     @classmethod
     def up(cls, name: str, nodes: int = 4, *, tied: bool = True) -> Hosts:
@@ -204,8 +205,20 @@ class Hosts:
         """Start a process that is on no host; its output goes to the file `log` of the testbed's folder."""
         self._keeper.spawn(command, self.folder / log, folder)
 
+    def fill(self, host: str, folder: Path, *, files: bool = False) -> None:
+        """From now on the host sees a full disk in place of a folder; `files`: one that cannot hold one file more."""
+        size = "size=64k,nr_inodes=1" if files else "size=64k"
+        self.run(host, ["mount", "-t", "tmpfs", "-o", size, "full", folder])
+        if not files:
+            self.run(host, ["sh", "-c", f"yes >{folder}/full || :"])
+        self._filled.append((host, folder))
+
     def heal(self) -> None:
-        """Make all hosts run and all cables whole."""
+        """Make all hosts run, all cables whole, and let disks have room."""
+        for host, folder in self._filled:
+            if self.is_up(host):
+                self.run(host, ["umount", "--lazy", folder], status=None)
+        self._filled.clear()
         for host in self.names:
             if self.is_up(host):
                 self.network.heal(host)

@@ -15,22 +15,24 @@ from collections.abc import Iterable
 PACKAGES = {
     "hosts": ("iproute2", "iputils-ping", "nftables", "openssh-client", "openssh-server", "procps", "util-linux"),
     "slurm": ("libpmix2", "munge", "slurm-client", "slurmctld", "slurmd"),
+    "accounting": ("mariadb-server", "slurmdbd"),
     "gridengine": ("gridengine-client", "gridengine-exec", "gridengine-master"),
     "containers": ("bubblewrap", "charliecloud"),
 }
 PROGRAMS = {
     "hosts": ("ip", "tc", "nft", "nsenter", "setpriv", "setsid", "unshare", "pgrep", "ping", "ssh-keygen", "sshd"),
     "slurm": ("munged", "mungekey", "slurmctld", "slurmd", "sbatch"),
+    "accounting": ("mariadb-install-db", "mariadbd", "slurmdbd"),
     "gridengine": ("sge_qmaster", "sge_execd", "qconf"),
     "containers": ("bwrap", "ch-run"),
 }
 
 
-def missing(testbed: str) -> str | None:
+def missing(*parts: str) -> str | None:
     """Why a testbed cannot be had on this machine; None if it can. The fakes need but what the hosts need."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "a testbed needs Linux and root"
-    if absent := [*_absent("hosts"), *_absent(testbed)]:
+    if absent := [program for part in ("hosts", *parts) for program in _absent(part)]:
         return f"not installed: {', '.join(dict.fromkeys(absent))} (python3 -m tests.testbed.install)"
     return None
 

@@ -58,6 +58,17 @@ class Network:
         """The host still sends, but hears nobody."""
         self._filter(host, f'oifname "{_port(host)}" ether type != arp drop')
 
+    def fence(self, host: str, to: str, out: Iterable[int], into: Iterable[int] = ()) -> None:
+        """The host reaches one other alone, by TCP at some ports, and that one the host at others."""
+        port, only = _port(host), address(to)
+        far, near = (", ".join(map(str, (0, *ports))) for ports in (out, into))
+        self._filter(
+            host,
+            f'iifname "{port}" ip daddr != {only} drop; oifname "{port}" ip saddr != {only} drop; '
+            f'iifname "{port}" tcp dport != {{ {far} }} tcp sport != {{ {near} }} drop; '
+            f'oifname "{port}" tcp sport != {{ {far} }} tcp dport != {{ {near} }} drop',
+        )
+
     def loss(self, host: str, percent: int) -> None:
         """So many in a hundred packets vanish, each way."""
         some = f"numgen random mod 100 < {percent} drop"

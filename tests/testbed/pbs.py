@@ -55,6 +55,10 @@ class FakePbs(FakeScheduler):
         """Start a node's daemon; it ends what runs there and is no longer a job of that node."""
         self._control("start", node)
 
+    def resize(self, cpus: int) -> None:
+        """Let each node have so many CPUs, until the end of the test."""
+        self._control("cpus", str(cpus))
+
     def lose(self, job: str) -> None:
         """Forget a job and end it, as a server does that comes back without its files."""
         self._control("lose", job)

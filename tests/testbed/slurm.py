@@ -12,6 +12,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests.testbed.accounting import Accounting
+from tests.testbed.accounting import settings as accounted
 from tests.testbed.host import HEAD, LOCAL, Hosts
 from tests.testbed.keeper import CGROUPS, TestbedFailed, cgroup, wait_for
 
@@ -19,8 +21,9 @@ CPUS, GPUS, MEMORY = 4, 4, 8000  # of a node; memory in MB
 PARTITIONS = ("batch", "urgent", "debug")
 _START_SECONDS = 30.0
 
+_CLUSTER = "testbed"
 _SETTINGS = {
-    "ClusterName": "testbed",
+    "ClusterName": _CLUSTER,
     "SlurmUser": "root",
     "SlurmdUser": "root",
     "AuthType": "auth/munge",
@@ -84,19 +87,24 @@ class Slurm:
 
     def __init__(self, hosts: Hosts) -> None:
         self.hosts = hosts
+        self.accounting: Accounting | None = None
 
     @classmethod
-    def up(cls, hosts: Hosts, settings: Mapping[str, object] = {}) -> Slurm:
+    def up(cls, hosts: Hosts, settings: Mapping[str, object] = {}, *, accounting: bool = False) -> Slurm:
         """Start it on hosts that are up, and wait until every node is idle.
 
-        `settings` go over those of slurm.conf.
+        `settings` go over those of slurm.conf. With `accounting`, sacct answers.
         """
         slurm = cls(hosts)
-        slurm._configure(settings)
+        munge = slurm._folder("munge.socket")
+        slurm._configure({**(accounted(munge) if accounting else {}), **settings})
         hosts.spawn(["munged", "--foreground", "--force", *slurm._munge()], "munged.log")
-        wait_for(slurm._folder("munge.socket").exists, "munged", hosts.folder / "munged.log")
+        wait_for(munge.exists, "munged", hosts.folder / "munged.log")
         for host in hosts.names:
             hosts.at_boot(host, f"mount --bind {slurm._folder()} /etc/slurm; {_MEND_PMIX}")
+        if accounting:
+            slurm.accounting = Accounting(hosts, slurm._folder())
+            slurm.accounting.up(_CLUSTER, munge)
         hosts.at_boot(HEAD, "slurmctld")
         for node in hosts.nodes:
             if CGROUPS.is_dir():
@@ -183,6 +191,8 @@ class Slurm:
 
     def _restore(self) -> None:
         self.hosts.heal()
+        if self.accounting is not None and not self.accounting.runs:
+            self.accounting.start()
         if not self._runs(HEAD, "slurmctld"):
             self.start_controller()
         for node in self.hosts.nodes:

@@ -76,6 +76,7 @@ BROAD: dict[str, tuple[int, str]] = {
     "run/thread.py": (1, "the user's function"),
     "run/outcome.py": (2, "pickling the user's exception"),
     "run/spawner.py": (1, "the top of a forked worker, which may not return into the loop of its parent"),
+    "wire/porter.py": (1, "the top of its thread: the owner is told of the fault"),
 }
 
 VAGUE = ("util", "helper", "base", "common", "manager", "misc")

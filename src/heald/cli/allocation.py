@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from heald.cli.group import Group
 from heald.cli.option import Json, RunArgument, RunOption
 from heald.cli.screen import say, say_table
 
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
     from heald.core.allocation import AllocationStatus
 
-app = typer.Typer(help="Look at the nodes that a run has, ask for more, give some back.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Group, help="Look at the nodes that a run has, ask for more, give some back.", no_args_is_help=True
+)
 
 Label = Annotated[str, typer.Option("--executor", metavar="LABEL", help="Of this one, when several have allocations.")]
 

@@ -14,7 +14,6 @@ from heald.cli.screen import confirmed, say, say_table, some
 
 if TYPE_CHECKING:
     from heald.flow.plan import Change
-    from heald.flow.run import Run
 
 _MANY = 10  # tasks that are cancelled or retried without a question
 
@@ -98,10 +97,12 @@ def remove(
 
 def _act(verb: _Verb, words: Sequence[str], path: Path | None, *, dry_run: bool, yes: bool, json: bool) -> None:
     """Do it to the tasks that the words choose, once the user has agreed."""
+    from heald.cli.selector import chosen
     from heald.flow.run import RUNNING, find_run
 
     run = find_run(path)
-    ids, act = _chosen(run, words), getattr(run, verb.name)
+    ids = [record.task.id for record in chosen(words, run.history(), run.path)]
+    act = getattr(run, verb.name)
     changes = act(ids, pretend=True)
     count = sum(change.done for change in changes)
     if count and not dry_run:
@@ -125,17 +126,6 @@ def _act(verb: _Verb, words: Sequence[str], path: Path | None, *, dry_run: bool,
         else:
             say(f"{_tasks(count)} {verb.past}{left}" + (f": {after}" if count and after else ""))
     raise typer.Exit(0 if count else 1)
-
-
-def _chosen(run: Run, words: Sequence[str]) -> list[int]:
-    from heald.cli.selector import selection
-    from heald.core.errors import UsageError
-
-    meant, history = selection(words), run.history()
-    found = [one.task.id for one in history.records.values() if meant(one, history.work(one))]
-    if not found:
-        raise UsageError(f"no task of {run.path} is {' '.join(words)}", hint="heald task ls lists all")
-    return found
 
 
 def _show(changes: Sequence[Change], past: str, title: str) -> None:

@@ -9,10 +9,13 @@ from typing import Annotated
 import msgspec
 import typer
 
+from heald.cli.group import Group
 from heald.cli.option import Json, Limit, Yes
 from heald.cli.screen import confirmed, say, say_table, some
 
-app = typer.Typer(help="Look at results that are kept for later runs, and remove them.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Group, help="Look at results that are kept for later runs, and remove them.", no_args_is_help=True
+)
 
 MemoOption = Annotated[
     Path | None,

@@ -28,10 +28,10 @@ def detached(folder: Path) -> int:
     been the wrong command. Raises JournalLocked when the run goes on already, HealdError when the journal is not open
     in time.
     """
-    run = Run(folder)
+    run, name = Run(folder), shlex.quote(str(folder))
     refuse_living(folder / "owner")
     if run.supervised:
-        raise JournalLocked(f"{folder} runs already", hint=f"look at it: heald attach {folder}")
+        raise JournalLocked(f"{folder} runs already", hint=f"look at it: heald attach {name}")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     run.detached.clear()
     pid = _start(run)
@@ -42,7 +42,7 @@ def detached(folder: Path) -> int:
         if time.monotonic() > deadline:
             raise HealdError(
                 f"{folder} is still starting: its journal is not open after {_PATIENCE:g} s",
-                hint=f"it goes on trying; heald attach {folder} shows what it prints, kill {pid} ends it",
+                hint=f"it goes on trying; heald attach {name} shows what it prints, kill {pid} ends it",
             )
         time.sleep(_LOOK)
     settled = time.monotonic() + _FIRST

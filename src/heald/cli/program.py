@@ -10,13 +10,13 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from heald.cli import allocation, attach, compat, data, run, site, task
+from heald.cli.group import Group
 from heald.core.errors import HealdError, UsageError
 
 
-class Program(TyperGroup):
+class Program(Group):
     """The nouns; what goes wrong below them becomes one line and a hint, never a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -44,9 +44,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.add_typer(task.app, name="task")
 app.add_typer(run.app, name="run")
 app.command("attach")(attach.attach)
+app.add_typer(task.app, name="task")
 app.add_typer(data.app, name="data")
 app.add_typer(site.app, name="site")
 app.add_typer(allocation.app, name="allocation")
@@ -76,14 +76,14 @@ def main(
 
     \b
     To begin with:
-      heald run study.py            run a script, and keep what it did in study.heald
-      heald run --detach study.py   the same without this terminal: heald attach shows what it prints
-      heald run gzip ::: *.log      run a command for each file, on all cores
-      heald run show                how the newest run goes: counts, failures, slowest tasks
-      heald task ls state=failed    the tasks that failed, and of what
-      heald task log -f 7           what task 7 prints, while it runs
+      heald run study.py           run a script, keep what it did in study.heald
+      heald run --detach study.py  let it outlive this terminal: heald attach
+      heald run gzip ::: *.log     run a command for each file, on all cores
+      heald run show               how the newest run goes: counts, failures
+      heald task ls state=failed   the tasks that failed, and of what
+      heald task log -f 7          what task 7 prints, while it runs
 
     \b
     Each command has --help with examples, and each listing has --json.
-    Documentation: docs/ in heald's source, beginning with docs/index.md; or python -m pydoc heald
+    Documentation: docs/index.md in heald's source; or python -m pydoc heald
     """

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
 
+from heald.cli.group import Group
 from heald.cli.option import Json, Limit, RunArgument, Yes
 from heald.cli.screen import confirmed, say, say_table, some, width
 from heald.cli.script import script
 from heald.cli.trace import trace
 
 app = typer.Typer(
+    cls=Group,
     help="Run a script, a command over inputs or a trace; look at runs.",
     no_args_is_help=True,
-    epilog="\b\nheald run SCRIPT.py [ARGS]\nheald run 'COMMAND {}' ::: INPUTS\nheald run --trace FILE",
+    epilog="""\b
+heald run SCRIPT.py [ARGS]             options: heald run script --help
+heald run 'COMMAND {}' ::: INPUTS      options: heald run -k --help
+heald run --trace FILE                 options: heald run trace --help""",
 )
 app.command("script", context_settings={"allow_interspersed_args": False})(script)
 app.command("trace")(trace)
@@ -144,7 +150,8 @@ def stop(
     if not running or now:
         say(f"{looked.path} ends now" + f"; {many} cancelled" * bool(running))
     else:
-        say(f"{looked.path} ends when {many} are over: heald attach {looked.path} waits for that, --now cancels them")
+        name = quote(str(looked.path))
+        say(f"{looked.path} ends when {many} are over: heald attach {name} waits for that, --now cancels them")
 
 
 @app.command("prune")

@@ -7,6 +7,7 @@ import runpy
 import sys
 import traceback
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -143,4 +144,4 @@ def _summarise(folder: str | os.PathLike[str]) -> None:
         return
     shown = lines(found, width())
     end = shown.index("") if "" in shown else len(shown)
-    say("\n".join(["", *shown[:end], f"more: heald run show {folder}"]), error=True)
+    say("\n".join(["", *shown[:end], f"more: heald run show {quote(str(folder))}"]), error=True)

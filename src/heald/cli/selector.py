@@ -17,9 +17,10 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
+from pathlib import Path
 
 from heald.core.errors import UsageError
-from heald.core.history import Record
+from heald.core.history import History, Record
 from heald.core.retry import KINDS
 from heald.core.state import State
 from heald.core.task import Work
@@ -41,6 +42,25 @@ def selection(words: Sequence[str]) -> Test:
         sorts.setdefault(sort, []).append(test)
     tests = [_joined(any, alternatives) for alternatives in sorts.values()]
     return _joined(all, tests)
+
+
+def chosen(words: Sequence[str], history: History, run: Path) -> list[Record]:
+    """The tasks of a run that `words` choose.
+
+    Raises UsageError when there are none, or not one of those that are named by their ids.
+    """
+    meant, works = selection(words), history.works
+    absent = [word for word in words if (named := _named(word)) is not None and named not in history.records]
+    found = [] if absent else [one for one in history.records.values() if meant(one, works[one.task.work])]
+    if not found:
+        raise UsageError(f"no task of {run} is {' '.join(absent or words)}", hint="heald task ls lists all")
+    return found
+
+
+def _named(word: str) -> int | None:
+    """The one id that a word names."""
+    found = _IDS.fullmatch(word)
+    return int(found[4] or found[1]) if found and not found[2] else None
 
 
 def _joined(quantor: Callable[[Iterable[bool]], bool], tests: Sequence[Test]) -> Test:

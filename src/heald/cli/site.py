@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from heald.cli.group import Group
 from heald.cli.option import Json
 from heald.cli.screen import say, say_table
 
 if TYPE_CHECKING:
     from heald.flow.check import Check
+    from heald.site.profile import Site
 
-app = typer.Typer(help="Look at the machines that heald knows how to use, add one, try one.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Group, help="Look at the machines that heald knows how to use, add one, try one.", no_args_is_help=True
+)
 
 
 @app.command("ls")
@@ -26,7 +31,6 @@ def ls(json: Json = False) -> None:
     from heald.cli.table import Column, document
     from heald.core.errors import ConfigurationError
     from heald.site import catalog
-    from heald.site.profile import Site
 
     rows: list[tuple[catalog.Found, Site | None]] = []
     for found in catalog.known():
@@ -75,27 +79,26 @@ def detect(
         str | None, typer.Option(metavar="NAME", help="Ask this one, when there are several (slurm, pbs, ...).")
     ] = None,
     queue: Annotated[str, typer.Option(metavar="QUEUE", help="Take this queue; by default the site's own.")] = "",
+    login: Annotated[
+        str, typer.Option(metavar="HOST", help="The login node of a machine far away, as ssh knows it.")
+    ] = "",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write there; - prints it. [default: yours]")
     ] = None,
 ) -> None:
-    """Make a site of what this machine's scheduler tells.
+    """Make a site of what this machine's scheduler tells, or that of another one.
 
     Look through the file afterwards: which account to charge, and what to load on the nodes, no scheduler tells.
 
     \b
     heald site detect mycluster
     heald site detect mycluster --queue gpu -o -
+    heald site detect mycluster --login me@cluster.example.org  from afar
     """
     from heald.core.errors import UsageError
     from heald.site import catalog, profile
-    from heald.site import detect as detection
 
-    known = detection.schedulers()
-    if scheduler is None and len(known) > 1:
-        raise UsageError(f"there are {' and '.join(known)} here", hint=f"choose one: --scheduler {known[0]}")
-    site = detection.detect(name, scheduler or next(iter(known), "local"), queue)
-    text = profile.toml(site)
+    text = profile.toml(_detected(name, scheduler, queue, login))
     path = output or catalog.user_folder() / f"{name}.toml"
     if str(path) == "-":
         say(text)
@@ -107,11 +110,33 @@ def detect(
     say(f"{path}:\n\n{text}")
 
 
+def _detected(name: str, scheduler: str | None, queue: str, login: str) -> Site:
+    from heald.core.errors import SiteError, UsageError
+    from heald.site import command
+    from heald.site.detect import detect, schedulers
+    from heald.site.login import connected
+
+    with connected(login) if login else nullcontext(command.ask) as ask:
+        known = schedulers(ask)
+        if scheduler is None and len(known) > 1:
+            raise UsageError(
+                f"there are {' and '.join(known)} {f'on {login}' if login else 'here'}",
+                hint=f"choose one: --scheduler {known[0]}",
+            )
+        if scheduler is None and login and not known:
+            hint = "the programs of its scheduler must be on the PATH of a login shell there"
+            raise SiteError(f"there is no scheduler on {login}", hint=hint)
+        return detect(name, scheduler or next(iter(known), "local"), queue, login=login, ask=ask)
+
+
 @app.command("check")
 def check(
     name: Annotated[str, typer.Argument(metavar="SITE", help="Its name in `heald site ls`, or a TOML file.")],
     nodes: Annotated[int, typer.Option(min=1, metavar="N", help="Try so many nodes.")] = 1,
     walltime: Annotated[str, typer.Option(metavar="TIME", help="Of the batch job, as 5m or 0:10:00.")] = "5m",
+    login: Annotated[
+        str | None, typer.Option(metavar="HOST", help="Go there by this login node, as ssh knows it.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Try a site: ask for a few nodes, run a small task on each, and show what they found.
@@ -122,13 +147,14 @@ def check(
     \b
     heald site check polaris
     heald site check ./mine.toml --nodes 2
+    heald site check mycluster --login me@cluster.example.org
     HEALD_SITE_QUEUE=debug heald site check mycluster
     """
     from heald.cli.table import document
     from heald.flow.check import check
     from heald.site import catalog
 
-    found = check(catalog.find(name), nodes, walltime=walltime, told=lambda text: say(text, error=True))
+    found = check(catalog.find(name, login=login), nodes, walltime=walltime, told=lambda text: say(text, error=True))
     if json:
         say(document(found))
         return

@@ -14,10 +14,12 @@ from typing import Annotated, Any
 import typer
 
 from heald.cli.change import cancel, remove, retry
+from heald.cli.group import Group
 from heald.cli.option import Json, Limit, RunOption, Tasks, TheTasks
 from heald.cli.screen import most, say, say_documents, say_table
 
 app = typer.Typer(
+    cls=Group,
     help="Look at tasks: which there are, where each is and why, what it printed. Cancel, retry, remove them.",
     no_args_is_help=True,
 )
@@ -73,20 +75,15 @@ class _Found:
     """The tasks of a run that are meant, at one moment."""
 
     def __init__(self, path: Any, words: Sequence[str]) -> None:
-        from heald.cli.selector import selection
-        from heald.core.errors import UsageError
+        from heald.cli.selector import chosen
         from heald.flow.run import find_run
 
-        chosen = selection(words)
         self.run = find_run(path)
         self.history = self.run.history()
         self.now = time.time()
         self.records: Collection[Any] = self.history.records.values()
         if words:
-            works = self.history.works
-            self.records = [one for one in self.records if chosen(one, works[one.task.work])]
-            if not self.records:
-                raise UsageError(f"no task of {self.run.path} is {' '.join(words)}", hint="heald task ls lists all")
+            self.records = chosen(words, self.history, self.run.path)
 
     def label(self, record: Any) -> str:
         """How people know a task."""
@@ -226,6 +223,9 @@ def log(
             say(f"{found.label(record)} is {record.state.name}", error=True)
         _write(following(found.run, record.task.id, stream))
         return
+    last = max(one.attempt for one in found.records)
+    if attempt and attempt > last:
+        raise UsageError(f"there is no attempt {attempt} of {' '.join(tasks)}", hint=f"the last one is {last}")
     paths = {one.task.id: output(found.run, found.history, one, stream, attempt or 0) for one in found.records}
     for record in found.records:
         path = paths[record.task.id]

@@ -36,7 +36,7 @@ class Failure(msgspec.Struct, frozen=True, array_like=True, tag=1):
     from this one to the one that failed (itself alone, when it failed by its own doing); the middle of a long one is
     left out. `hint` says what to do. `exit`: exit status. `stdout`, `stderr`: files of what was printed. `final`: there
     is no other try, whatever the policy; of a cancellation: nor by a later process. `attempt`: which one failed, 0 when
-    none was made.
+    none was made. `printed`: the ends of these two files, when they are on a host that this machine shares none with.
     """
 
     kind: str
@@ -51,6 +51,7 @@ class Failure(msgspec.Struct, frozen=True, array_like=True, tag=1):
     stderr: str = ""
     final: bool = False
     attempt: int = 0
+    printed: tuple[str, str] = ("", "")
 
     def __post_init__(self) -> None:
         # Its text is the user's, and often has names of files in it.

@@ -104,6 +104,15 @@ class File:
         """All that is in it, as text."""
         return self.read_bytes().decode(encoding)
 
+    def write_bytes(self, data: bytes) -> None:
+        """Make that its content, as a task does with one of its `outputs`."""
+        with self.open("wb") as file:
+            file.write(data)
+
+    def write_text(self, text: str, encoding: str = "utf-8") -> None:
+        """Make that its content, as a task does with one of its `outputs`."""
+        self.write_bytes(text.encode(encoding))
+
     def __fspath__(self) -> str:
         if self._path is None:
             raise UsageError(
@@ -136,6 +145,7 @@ class File:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Without its local copy: that is this machine's, and this task's.
+        _list(self, "pickled")
         return restore, (self.url, self.digest)
 
     def __heald_digest__(self) -> bytes:
@@ -167,15 +177,19 @@ def restore(url: str, digest: str) -> File:
     """Unpickles a File, and lists it where this thread is collecting."""
     file: File = File.__new__(File)
     _fill(file, url, digest)
-    found = getattr(_collecting, "files", None)
-    if found is not None:
-        found.append(file)
+    _list(file, "unpickled")
     return file
 
 
+def _list(file: File, how: str) -> None:
+    found = getattr(_collecting, how, None)
+    if found is not None:
+        found.append(file)
+
+
 @contextmanager
-def collecting() -> Iterator[list[File]]:
-    """Lists the Files that are unpickled inside, in this thread: those in a task's arguments, however deep.
+def collecting(how: str = "unpickled") -> Iterator[list[File]]:
+    """Lists the Files that are unpickled inside (or "pickled"), in this thread: those in arguments, however deep.
 
     >>> import pickle
     >>> with collecting() as files:
@@ -183,13 +197,13 @@ def collecting() -> Iterator[list[File]]:
     >>> files
     [File('/data/in.lj')]
     """
-    before = getattr(_collecting, "files", None)
+    before = getattr(_collecting, how, None)
     files: list[File] = []
-    _collecting.files = files
+    setattr(_collecting, how, files)
     try:
         yield files
     finally:
-        _collecting.files = before
+        setattr(_collecting, how, before)
 
 
 _collecting = threading.local()

@@ -314,13 +314,15 @@ def _load(file: int, status: os.stat_result) -> memoryview:
 
 def _describe(head: memoryview) -> tuple[_Description, int]:
     """What the beginning of an entry says, and where the data begin."""
+    if len(head) < _HEAD.size:
+        raise _Corrupt("it was cut short")
+    magic, _, length = _HEAD.unpack_from(head)
+    if magic != _MAGIC:
+        raise _Corrupt("it does not begin as a result does")
+    start = _HEAD.size + length
     try:
-        magic, _, length = _HEAD.unpack_from(head)
-        if magic != _MAGIC:
-            raise _Corrupt("it does not begin as a result does")
-        start = _HEAD.size + length
         return _decode(head[_HEAD.size : start]), start
-    except (struct.error, msgspec.DecodeError) as error:
+    except msgspec.DecodeError as error:
         raise _Corrupt(str(error)) from error
 
 

@@ -85,8 +85,10 @@ def send_by_value(module: ModuleType) -> None:
     global _by_value
     import cloudpickle
 
-    cloudpickle.register_pickle_by_value(module)
-    _by_value += (module.__name__.encode(),)
+    name = module.__name__.encode()
+    if name not in _by_value:
+        cloudpickle.register_pickle_by_value(module)
+        _by_value += (name,)
 
 
 def pack(value: object, arena: Store | None, *, subject: str) -> tuple[Payload, list[Placeholder]]:

@@ -13,10 +13,10 @@ from heald.core.allocation import AllocationState, AllocationStatus
 from heald.core.errors import SiteError
 from heald.flow.session import Session
 from heald.flow.task import task
-from heald.run.cluster import holding
+from heald.run.cluster import depot, holding
 from heald.run.cluster.executor import ClusterExecutor
 from heald.run.cluster.probe import Probe, probe
-from heald.run.log import tail
+from heald.site.adapter import connect
 from heald.site.hostlist import fold
 from heald.site.profile import Site
 
@@ -49,7 +49,7 @@ def check(
     executor = ClusterExecutor(site, nodes=nodes, walltime=walltime, idle=0)
     begun = time.monotonic()
     with Session([executor], memo=None, progress=False) as session:
-        visit = _Visit(session, nodes, told)
+        visit = _Visit(session, site, nodes, told)
         first = session.submit(probe, site, visit.endpoints)
         while not wait([first], timeout=_TURN).done:
             visit.look()
@@ -59,23 +59,25 @@ def check(
         seconds = time.monotonic() - begun
         while not visit.look():
             time.sleep(_TURN)
-        probes = visit.probes(site)
+        probes = visit.probes()
         return Check(site.name, visit.status.job or "", seconds, probes, _remarks(site, probes))
 
 
 class _Visit:
     """One block of a session that has no other, and its agents."""
 
-    def __init__(self, session: Session, nodes: int, told: Callable[[str], object]) -> None:
+    def __init__(self, session: Session, site: Site, nodes: int, told: Callable[[str], object]) -> None:
         assert session._engine is not None
         self._session = session
         self._engine = session._engine
         self._pool: ClusterPool = self._engine.pools["cluster"]
+        self._site = site
         self._nodes = nodes
         self._tell = told
         self._told = ""
+        self._compared = False
         self._started = 0.0
-        self.endpoints = msgspec.json.decode((self._pool.folder / "head.json").read_bytes(), type=list[str])
+        self.endpoints = depot.endpoints(self._pool.folder)[0]
         self.status = self._status()
 
     def _status(self) -> AllocationStatus:
@@ -89,6 +91,9 @@ class _Visit:
             raise SiteError(f"{words} of {status.site}: {status.reason or status.state.name}{self._output}")
         if status.state is AllocationState.pending:
             self._say(f"{words} waits in the queue" + (f": {status.reason}" if status.reason else ""))
+            if status.reason and not self._compared:
+                self._compared = True
+                self._compare()
             return False
         self._started = self._started or time.monotonic()
         here = f"{status.agents} of {self._nodes} agents"
@@ -100,6 +105,21 @@ class _Visit:
                 hint="can the nodes reach one of these? set `interface` of the site to the network that they share",
             )
         return status.agents >= self._nodes
+
+    def _compare(self) -> None:
+        """Say it when the job may wait for what no node has."""
+        said = self._site.node
+        try:
+            shapes = [nodes.shape for nodes in connect(self._site).nodes()]
+        except SiteError:  # it is to tell why a job waits, and no reason to fail
+            return
+        for name, asked, most in (
+            ("cores", said.cores, max((shape.cores for shape in shapes), default=0)),
+            ("gpus", said.gpus, max((shape.gpus for shape in shapes), default=0)),
+        ):
+            if 0 < most < asked:
+                told = f"no node of {self._site.scheduler} has more than {most} {name}, and the site says {asked}"
+                self._tell(f"{told}: set {name} = {most} in its [node]")
 
     def _say(self, text: str) -> None:
         if text != self._told:
@@ -115,14 +135,17 @@ class _Visit:
     @property
     def _output(self) -> str:
         """The last that the job printed."""
-        said = tail(self._pool.folder / f"{self.status.id}.out")
+        assert self._pool.depot is not None
+        said = self._pool.depot.tail(f"{self.status.id}.out")
         return f"\n{said}" if said else ""
 
-    def probes(self, site: Site) -> list[Probe]:
-        """What a task finds on each node: it asks for all cores, and so has a node for itself."""
-        cores = self._engine.ask(lambda: [len(one.node.cpus) for one in self._pool.remotes(self.status.id)])
-        wanted = [task(cpus=count)(probe) for count in sorted(cores, reverse=True)]  # each finds the node of its size
-        futures = [self._session.submit(one, site, self.endpoints) for one in wanted]
+    def probes(self) -> list[Probe]:
+        """What a task finds on each node. It asks for one core: a site that tells too few shall not be in its way."""
+        hosts = self._engine.ask(lambda: [one.hello.host for one in self._pool.remotes(self.status.id)])
+        # ssh may know hosts by other names than their own: then each goes to a node that no other is on.
+        named = not self._site.hosts or set(hosts) <= set(self._site.hosts)
+        wanted = [task(hosts=[host] if named else [], tasks_per_node=1)(probe) for host in hosts]
+        futures = [self._session.submit(one, self._site, self.endpoints) for one in wanted]
         late = wait(futures, timeout=_PROBES).not_done
         if late:
             raise SiteError(f"{len(late)} of {len(futures)} nodes do not answer a task within {_PROBES:g} s")
@@ -138,7 +161,8 @@ def _remarks(site: Site, probes: Iterable[Probe]) -> list[str]:
             ("gpus", site.node.gpus, one.shape.gpus),
         ):
             if said and said != found:
-                hosts.setdefault(f"{found} {name} for a job, and the site says {said}", []).append(one.host)
+                remark = f"{found} {name} for a job, and the site says {said}: set {name} = {found} in its [node]"
+                hosts.setdefault(remark, []).append(one.host)
         if one.mpi_problem:
             hosts.setdefault(f"no MPI programs: {one.mpi_problem}", []).append(one.host)
     return [f"{fold(named)}: {remark}" for remark, named in hosts.items()]

@@ -8,7 +8,8 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, overload
@@ -28,6 +29,7 @@ from heald.flow.task import Function, plain
 from heald.run.engine import Engine
 from heald.run.executor import Executor
 from heald.run.foreign import adopted
+from heald.run.function import send_own_modules
 from heald.run.future import Future, Submission
 from heald.run.process import ProcessExecutor
 from heald.run.thread import ThreadExecutor, ThreadPool, futures_in
@@ -89,6 +91,7 @@ class Session:
         self._recorder: Any = None
         self._display: Any = None
         self._live: frozenset[str] = frozenset()
+        self._far: dict[str, str] = {}  # hosts by executor, behind which tasks see no file of this machine
         self._lock = threading.Lock()
         self.pid = 0
 
@@ -111,7 +114,7 @@ class Session:
         return self
 
     def _open(self) -> None:
-        recordable("current folder", os.getcwd())
+        recordable("current folder", _here())
         self._folder = Folder(self.journal) if self.journal is not None else scratch_run()
         self._folder.claim()
         engine = Engine(self._pools, self._folder.path.absolute(), limit=self.limit)
@@ -149,6 +152,9 @@ class Session:
 
             engine.memoiser = Memoiser(Memo(self.memo if isinstance(self.memo, str) else None), engine)
         self._live = frozenset(one.label for one in self.executors if isinstance(one, ThreadExecutor))
+        self._far = {one.label: one.far for one in self.executors if one.far}
+        if self._far:
+            send_own_modules()
 
     def _pools(self, engine: Engine) -> Mapping[str, Any]:
         pools: dict[str, Any] = {executor.label: executor.pool(engine) for executor in self.executors}
@@ -233,7 +239,8 @@ class Session:
             payload, needed = _EMPTY, futures_in((args, kwargs))
         else:
             try:
-                payload, found = pack_call(args, kwargs, engine.arena, name=function.name)
+                with self._travelling(function):
+                    payload, found = pack_call(args, kwargs, engine.arena, name=function.name)
             except NotPicklable:
                 call = adopted((args, kwargs), engine)
                 if call[0] is args and call[1] is kwargs:
@@ -277,8 +284,16 @@ class Session:
         what = what or "software of its own" * (function.settings.environment.software != PLAIN)
         if what or needs.ranks > 1:
             what = what or f"ranks={needs.ranks}"
-            raise UsageError(f"{function.name}: {what} needs a process, and executor {label!r} runs threads")
+            raise UsageError(
+                f"{function.name}: {what} needs a process, and executor {label!r} runs threads",
+                hint="give the session a heald.ProcessExecutor() too, and the function executor='process'",
+            )
         return True
+
+    def _travelling(self, function: Function[..., Any]) -> AbstractContextManager[object]:
+        """Around the pickling of arguments: refuses files of this machine where none of these are seen."""
+        far = self._far.get(function.settings.executor or self.executors[0].label) if self._far else None
+        return nullcontext() if far is None or function.kind == JOIN else _without_files(function.name, far)
 
     def _define(self, engine: Engine, function: Function[..., Any], shipped: Any) -> None:
         label = shipped.work.executor
@@ -310,6 +325,13 @@ class Session:
         if self._engine is None:
             raise UsageError("the session is closed")
         return self._engine.tally
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError as raised:
+        raise ConfigurationError("the current folder is gone: somebody removed it", hint="cd to another") from raised
 
 
 def _check(executors: Sequence[Any]) -> None:
@@ -367,6 +389,20 @@ def _promised(outputs: Any) -> Sequence[Any]:
     if not isinstance(outputs, list | tuple | None) or not all(isinstance(one, File) for one in outputs or ()):
         raise UsageError(f"outputs={outputs!r}: must be a list of files", hint='outputs=[heald.File("name")]')
     return outputs or ()
+
+
+@contextmanager
+def _without_files(name: str, far: str) -> Iterator[None]:
+    from heald.data.file import collecting
+
+    with collecting("pickled") as files:
+        yield
+    found = next((file for file in files if file.local), None)
+    if found is not None:
+        raise UsageError(
+            f"{name}: {found} is a file of this machine, and the task would run behind {far}, which sees none of them",
+            hint="pass what is in it (file.read_bytes()), or the path of a file there as a text, and return values",
+        )
 
 
 def _written(outputs: Iterable[Any]) -> bool:

@@ -6,6 +6,7 @@ A decorated function is still the function: calling it runs it here and now. `.s
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
 import sys
 from _blake2 import blake2b  # that of hashlib loads OpenSSL too
@@ -53,6 +54,11 @@ class Function(Generic[P, T]):
     def __init__(self, function: Callable[P, Any], kind: str, chosen: Settings) -> None:
         if not callable(function):
             raise UsageError(f"{function!r} is no function", hint="decorate a function, or pass one")
+        if inspect.iscoroutinefunction(function):
+            raise UsageError(
+                f"{function!r} is an async function, and tasks are plain ones",
+                hint="write a plain function that calls asyncio.run; the future that submit gives can be awaited",
+            )
         self.function = function
         self.kind = kind
         self.settings = chosen

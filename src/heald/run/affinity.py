@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from heald.site import device
+
 if TYPE_CHECKING:  # a worker has no use for the rest of it
     from heald.core.placement import Share
     from heald.core.resources import Resources
@@ -12,8 +14,6 @@ MPI_PREFIX = "HEALD_MPI_PREFIX"
 ALLOCATION = "HEALD_ALLOCATION"  # on nodes of batch jobs: the id of the allocation, a1, a2, ...
 # What numerical libraries ask for the number of their threads.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-# What NVIDIA's, AMD's and Intel's runtimes ask for the devices that they may see.
-DEVICES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
 
 
 def names(run: str, task: int, attempt: int) -> dict[str, str]:
@@ -21,15 +21,15 @@ def names(run: str, task: int, attempt: int) -> dict[str, str]:
     return {"HEALD_RUN": run, "HEALD_TASK": str(task), "HEALD_ATTEMPT": str(attempt)}
 
 
-def variables(share: Share, needs: Resources, mpi: str = "") -> dict[str, str]:
+def variables(share: Share, needs: Resources, mpi: str = "", vendor: str = "") -> dict[str, str]:
     """The variables for an attempt that holds `share`: as many threads as it has cores, and its devices alone.
 
-    `mpi`: the words that start MPI programs on all that it holds.
+    `mpi`: the words that start MPI programs on all that it holds. `vendor`: of the devices, if that is known.
     """
     found = dict.fromkeys(THREADS, str(needs.cpus))
     if share.gpus:
-        devices = ",".join(dict.fromkeys(device for device, _ in share.gpus))  # ranks may share one
-        found.update(dict.fromkeys(DEVICES, devices))
+        devices = list(dict.fromkeys(name for name, _ in share.gpus))  # ranks may share one
+        found.update(device.visible(devices, vendor), **device.limited(needs.gpus, vendor))
     if mpi:
         found[MPI_PREFIX] = mpi
     return found

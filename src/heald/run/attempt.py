@@ -316,13 +316,6 @@ def _mentions_file(order: Order) -> bool:
 
 def failure_of(raised: BaseException) -> Failure:
     """The record of what a task raised."""
-    if isinstance(raised, SystemExit):
-        return Failure(
-            USER,
-            f"it called sys.exit({raised.code!r})",
-            hint="return a value or raise an exception: a task shares its process with others",
-            exit=raised.code if isinstance(raised.code, int) else 1,
-        )
     found = failure(raised)
     return msgspec.structs.replace(found, kind=REQUEUED) if isinstance(raised, Requeue) else found
 

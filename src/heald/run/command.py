@@ -10,8 +10,10 @@ from __future__ import annotations
 import errno
 import os
 import re
+import select
 import shlex
 import signal
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import inf
 from pathlib import Path
@@ -162,13 +164,42 @@ def execute(
     finally:
         for _, file in opened:
             os.close(file)
-    _, status, usage = os.wait4(pid, 0)
+    status, usage = _wait(pid)
     return exit_status(status), usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+
+
+def _wait(pid: int) -> tuple[int, Any]:
+    """The status and the usage of a child once it has ended; what handlers of signals are to do is done meanwhile.
+
+    A bare `wait4` would leave that of a signal which comes just before it until the child has ended.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return os.wait4(pid, 0)[1:]
+    heard, tell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    before = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    of_children = signal.signal(signal.SIGCHLD, lambda *_: None)
+    bell = select.poll()
+    bell.register(heard, select.POLLIN)
+    try:
+        while True:
+            ended, status, usage = os.wait4(pid, os.WNOHANG)
+            if ended:
+                return status, usage
+            bell.poll()
+            os.read(heard, 512)
+    finally:
+        signal.signal(signal.SIGCHLD, of_children)
+        signal.set_wakeup_fd(before)
+        os.close(heard)
+        os.close(tell)
 
 
 def failed(argv: list[str], status: int, kills: Kills) -> Failure:
     """The record of a command that ended badly."""
-    shown = (shlex.join(argv) if len(argv) < 40 else shlex.join(argv[:40]) + " …")[:400]
+    if argv[:2] == ["/bin/sh", "-c"]:
+        shown = argv[2][:400]  # as the function gave it
+    else:
+        shown = (shlex.join(argv) if len(argv) < 40 else shlex.join(argv[:40]) + " …")[:400]
     if status in _KILLED and kills.new():
         text = f"the system ran out of memory and killed the command: {shown}"
         return Failure(OUT_OF_MEMORY, text, hint="ask for memory, so that fewer run at once", exit=status)
@@ -198,4 +229,8 @@ def not_started(argv: list[str], raised: OSError) -> Failure:
         hint, status = "is it executable?", 126
         if raised.errno == errno.E2BIG:
             hint = "write the arguments to a file, and give it that"
+        elif raised.errno == errno.ENOEXEC:
+            hint = "no program of this machine: if it is a script, begin it with a line such as #!/bin/sh"
+        elif raised.errno == errno.ENOENT:
+            hint = "it is there: what is missing is the interpreter that its first line (#!) or its loader names"
     return Failure(USER, message, hint=hint, exit=status, code="command-failed")

@@ -80,7 +80,7 @@ class Settings(msgspec.Struct, frozen=True):
     `initializer`: a pickled function that each calls first, or nothing. `environment`: of tasks that say nothing else.
     `name`: unlike that of other crews of the run.
     `ends`: when the node is taken away, by the monotonic clock; `notice`: seconds before that at which attempts that
-    have asked for nothing else are told so, 0 for never.
+    have asked for nothing else are told so, 0 for never. `vendor`: of the devices, empty when it is not known.
     """
 
     grace: float = 5.0
@@ -90,6 +90,7 @@ class Settings(msgspec.Struct, frozen=True):
     name: str = ""
     ends: float = math.inf
     notice: float = 0.0
+    vendor: str = ""
 
 
 class Crew:
@@ -201,7 +202,7 @@ class Crew:
         share = lease.shares[0]
         key = (share.cpus if self.settings.bind else (), share.gpus, lease.needs.cpus, mpi)
         if key not in self._holds:
-            self._holds[key] = Hold(key[0], variables(share, lease.needs, mpi))
+            self._holds[key] = Hold(key[0], variables(share, lease.needs, mpi, self.settings.vendor))
         lane.hold(self._holds[key])
         if lease.needs.memory and not self._watching:
             self._watching = True

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from heald.core.event import Usage
 from heald.core.placement import Lease, Node, Placement
-from heald.core.resources import Resources
+from heald.core.resources import SINGLE, Resources
 from heald.run.protocol import Order
 from heald.run.rota import Rota
 
@@ -78,6 +78,7 @@ class Dispatch:
         self.spare = 0
         self.lanes: dict[str, Lane] = {}  # that have a lease, by name
         self.idle: dict[str, list[Lane]] = {}  # by node
+        self.resting: dict[str, Lane] = {}  # by name: they have nothing to do and hold their lease, while nobody waits
         self._horizon = horizon
         self._worth = horizon * _WORTH
         self._host = host
@@ -111,10 +112,22 @@ class Dispatch:
 
     def pump(self, now: float) -> None:
         """Send what can be sent."""
+        if self.resting and (self.placement or self._deep):
+            self._rouse(now)
         if self.placement:
             self._place(now)
         if self.spare > len(self._asked) and self._deep and self._rebalance(now):
             self._place(now)
+
+    def _rouse(self, now: float) -> None:
+        """One task goes to a lane that rests, which is quickest; of several, each is placed with all lanes in view."""
+        one = len(self.placement) == 1
+        while self.resting and (self.placement or self._deep):
+            _, lane = self.resting.popitem()
+            if one:
+                self._fill(lane, now, [])
+            else:
+                self.leave(lane)
 
     def _place(self, now: float) -> None:
         placement = self.placement
@@ -216,7 +229,12 @@ class Dispatch:
             self._hungry.add(lane)
         else:
             lane.stopping = False
-            self._fill(lane, now, [])
+            assert lane.lease is not None
+            if self.placement or self._deep or lane.lease.needs != SINGLE:
+                self._fill(lane, now, [])
+            else:
+                self._hungry.discard(lane)
+                self.resting[lane.name] = lane
 
     def _expected(self, lane: Lane) -> float:
         return sum(self._means.get(order.work, _UNKNOWN) for order in lane.fifo)
@@ -232,6 +250,7 @@ class Dispatch:
     def gone(self, lane: Lane, orders: Iterable[Order]) -> None:
         """The lane is no more, nor are the `orders` that were there."""
         node = self._homes.pop(lane.name, "")
+        self.resting.pop(lane.name, None)
         if lane.lease is not None:
             self._release(lane)
         elif lane in (idle := self.idle.get(node, [])):

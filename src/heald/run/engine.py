@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from heald.core.errors import HealdError, JournalError, UsageError
 from heald.core.event import (
     Cancelled,
@@ -140,7 +142,7 @@ class Engine(Inbox):
 
     def running(self) -> int:
         """How many attempts run. A look in passing."""
-        return sum(len(pool.dispatch.lanes) for pool in self.pools.values())
+        return sum(bool(lane.fifo) for pool in self.pools.values() for lane in list(pool.dispatch.lanes.values()))
 
     def close(self, timeout: float = 30.0) -> None:
         """Cancel what is open, end every process, and stop."""
@@ -355,6 +357,9 @@ class Engine(Inbox):
         """Queue a ready task where it can run."""
         pool = self._routes.find(node)
         if isinstance(pool, Failure):
+            if node.tries is not None:  # it may ask for more than at first
+                text = f"{pool.message}; its last attempt failed: {node.tries.message}"
+                pool = msgspec.structs.replace(pool, message=text)
             self._apply(Finished(node.record.id, self._now, node.attempt, pool, recalled=True))
             return
         task, former = node.record.id, self._former.pop(node.record.id, "")

@@ -21,7 +21,12 @@ T = TypeVar("T")
 
 
 class Executor(concurrent.futures.Executor):
-    """Settings of what runs tasks; `label` is how tasks name it."""
+    """Settings of what runs tasks; `label` is how tasks name it.
+
+    `far`: the host behind which they run, where they see none of this machine's files; empty when they do.
+    """
+
+    far = ""
 
     def __init__(self, label: str) -> None:
         if not isinstance(label, str) or not label or label == "join":

@@ -7,12 +7,14 @@ import importlib
 import itertools
 import pickle
 import sys
+from types import ModuleType
 from typing import Any
 
 from heald.data.payload import send_by_value
 
 # The global variables that this worker's initializer left, when it came by value.
 _left: dict[str, Any] = {}
+_own_sent = False  # some workers are on machines that have other modules
 
 
 @functools.cache
@@ -26,6 +28,11 @@ def importable(module: str) -> bool:
     """
     if module == "__main__":
         return False
+    if _own_sent:
+        for own in filter(_is_own, list(sys.modules.values())):  # it may use others of them
+            send_by_value(own)
+        if _is_own(sys.modules[module]):
+            return False
     spec, path = None, None
     for name in itertools.accumulate(module.split("."), "{}.{}".format):
         spec = next((spec for finder in sys.meta_path if (spec := finder.find_spec(name, path))), None)
@@ -37,6 +44,28 @@ def importable(module: str) -> bool:
         send_by_value(sys.modules[module])
         return False
     return True
+
+
+def send_own_modules() -> None:
+    """From now on there are workers on machines without the modules beside the script: so these travel by value."""
+    global _own_sent
+    _own_sent = True
+    importable.cache_clear()
+
+
+def _is_own(module: ModuleType) -> bool:
+    """It is one of the user's, rather than installed as Python and its packages are."""
+    file = getattr(module, "__file__", None) or ""
+    name = module.__name__.partition(".")[0]
+    return file.endswith(".py") and name not in ("heald", "__main__") and not file.startswith(_installed())
+
+
+@functools.cache
+def _installed() -> tuple[str, ...]:
+    import site
+
+    folders = sys.prefix, sys.base_prefix, sys.exec_prefix, site.getusersitepackages()
+    return tuple(f"{folder}/" for folder in folders)
 
 
 def attribute(module: str, qualname: str) -> Any:

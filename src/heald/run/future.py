@@ -304,6 +304,8 @@ class Future(concurrent.futures.Future[T], Placeholder, Generic[T]):
         """A future of the item `key` of the value."""
         return Part(self, lambda value: value[key], lambda: (getitem, (self, key)), f"{self.name}[{key!r}]")
 
+    __iter__ = None  # by its items it would be one for ever, since nobody knows yet how many the value has
+
     @property
     def whole(self) -> Future[Any]:
         """The future of the task's whole value: itself, unless it is of a part."""

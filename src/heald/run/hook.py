@@ -20,7 +20,7 @@ def judged(hook: Hook, failure: Failure, attempt: int) -> Failure:
     """
     try:
         again = hook(failure, attempt)
-    except Exception as raised:
+    except BaseException as raised:  # sys.exit too: this is the engine's thread, which serves all tasks
         message = f"{failure.message}; its retry hook raised {type(raised).__name__}: {raised}"
         return msgspec.structs.replace(failure, message=message, final=True)
     return failure if again else msgspec.structs.replace(failure, final=True)

@@ -228,9 +228,11 @@ class Lane:
             printed = logs / f"{self.name}.{stream}"
             if printed.exists() and printed.stat().st_size:
                 target = log.path(logs, order.task, order.attempt, stream)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                printed.rename(target)
-                paths[place] = str(target)
+                try:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    paths[place] = str(printed.rename(target))
+                except OSError:  # the disk is full
+                    paths[place] = str(printed)
         return failure.with_logs(*paths)
 
     def died(self) -> tuple[Order | None, list[Order]]:

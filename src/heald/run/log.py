@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+import msgspec
+
+from heald.core.event import Failure
 from heald.core.text import printed
 
 
@@ -47,4 +50,18 @@ def tail(file: Path | str, lines: int = 10, limit: int = 4096) -> str:
             text = stream.read().decode(errors="replace")
     except OSError:
         return ""
+    return ending(text, lines)
+
+
+def abroad(failure: Failure, host: str) -> Failure:
+    """The same for a machine that shares no files with this one: which are those of `host`, and how they end."""
+    if not failure.stdout and not failure.stderr:
+        return failure
+    files = failure.stdout, failure.stderr
+    out, err = (f"{host}:{file}" if file else "" for file in files)
+    return msgspec.structs.replace(failure, stdout=out, stderr=err, printed=(tail(files[0]), tail(files[1])))
+
+
+def ending(text: str, lines: int = 10) -> str:
+    """The last lines of a text, fit for any terminal."""
     return "\n".join(printed(text).splitlines()[-lines:])

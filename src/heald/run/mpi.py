@@ -16,11 +16,14 @@ from heald.site.launcher import SHELL, MpiLauncher, bound, order
 T = TypeVar("T")
 
 
-def prefix(launcher: MpiLauncher, lease: Lease, hosts: Sequence[str], folder: Path, *, bind: bool = False) -> str:
+def prefix(
+    launcher: MpiLauncher, lease: Lease, hosts: Sequence[str], folder: Path, *, bind: bool = False, vendor: str = ""
+) -> str:
     """The words that start a program with the ranks of a lease on its `hosts`, none of which means on this machine.
 
-    Ranks see only their own devices and, with `bind`, run on their own cores. What needs a script for that finds it in
-    `folder`, which all nodes see: so the words are plain, and a shell may take them from a variable.
+    Ranks see only their own devices, which are of a `vendor`, and with `bind` run on their own cores. What needs a
+    script for that finds it in `folder`, which all nodes see: so the words are plain, and a shell may take them from
+    a variable.
     """
     shares = lease.shares
     if hosts:
@@ -30,7 +33,7 @@ def prefix(launcher: MpiLauncher, lease: Lease, hosts: Sequence[str], folder: Pa
     cores = list(chain.from_iterable(_parts(share.cpus, share.ranks) for share in shares)) if bind else ()
     named = ([device for device, _ in share.gpus] for share in shares)
     devices = [part for share, names in zip(shares, named, strict=True) for part in _parts(names, share.ranks)]
-    words += bound(launcher, cores, devices if any(devices) else ())
+    words += bound(launcher, cores, devices if any(devices) else (), vendor)
     while SHELL in words:
         at = words.index(SHELL)
         _, _, text, name = words[at : at + 4]

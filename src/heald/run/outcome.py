@@ -56,7 +56,14 @@ _ERRORS: dict[str, type[TaskError]] = {
 
 
 def failure(raised: BaseException) -> Failure:
-    """The record of an exception that a task raised. Its traceback begins where the task's own code does."""
+    """The record of an exception that a task raised. Its traceback begins where the task's own code does.
+
+    SystemExit is none of a task's own: raised once more by a future, it would end the caller without a word.
+    """
+    if isinstance(raised, SystemExit):
+        hint = "return a value or raise an exception: a task shares its process with others"
+        status = raised.code if isinstance(raised.code, int) else 1
+        return Failure(retry.USER, f"it called sys.exit({raised.code!r})", hint=hint, exit=status)
     trace = raised.__traceback__
     while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("heald.run."):
         trace = trace.tb_next
@@ -183,9 +190,10 @@ def _own(outcome: Failure, decode: Callable[[Payload], Any]) -> BaseException | 
 
 def _logs(outcome: Failure) -> str:
     lines = []
-    for stream, file in (("stdout", outcome.stdout), ("stderr", outcome.stderr)):
+    files = ("stdout", outcome.stdout), ("stderr", outcome.stderr)
+    for (stream, file), printed in zip(files, outcome.printed, strict=True):
         if file:
             lines.append(f"{stream}: {file}")
-            if last := tail(file):
+            if last := printed or tail(file):
                 lines.extend("    " + line for line in last.splitlines())
     return "".join("\n  " + line for line in lines)

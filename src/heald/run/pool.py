@@ -69,7 +69,9 @@ class Pool:
         self.definition, self.after = host.definition, host.after
         self._host = host
         self._bind = executor.bind
-        settings = Settings(self.grace, executor.bind, executor.pickled_initializer(), executor.environment)
+        self._vendor = _vendor() if executor.gpus else ""
+        common = self.grace, executor.bind, executor.pickled_initializer(), executor.environment
+        settings = Settings(*common, vendor=self._vendor)
         self.crew = Crew(settings, self)
         node = Node(os.uname().nodename, executor.cores, executor.gpus, executor.memory)
         self.dispatch = Dispatch(self.label, [node], host, self._hold, lambda lease: self.crew.open())
@@ -83,7 +85,7 @@ class Pool:
         if lease.needs.ranks > 1 and self._mpi is not None:
             from heald.run.mpi import prefix
 
-            words = prefix(self._mpi, lease, (), self.run / "ranks", bind=self._bind)
+            words = prefix(self._mpi, lease, (), self.run / "ranks", bind=self._bind, vendor=self._vendor)
         self.crew.hold(lane, lease, words)
 
     @functools.cached_property
@@ -166,3 +168,10 @@ def overtime(walltime: float) -> Failure:
     """What an attempt fails of that had its walltime, in seconds."""
     hint = "give it more walltime, or let it grow: Retry(limit=1, grow=2)"
     return Failure(WALLTIME, f"it was stopped after its walltime of {walltime:g} s", hint=hint)
+
+
+def _vendor() -> str:
+    """Who made the devices of this machine."""
+    from heald.site.node import machine
+
+    return machine().gpu

@@ -12,9 +12,10 @@ import msgspec
 
 from heald.core.environment import PLAIN, Environment
 from heald.run import container
-from heald.run.affinity import DEVICES, THREADS, names
+from heald.run.affinity import THREADS, names
 from heald.run.interpreter import Interpreter, own_folders, program
 from heald.run.prepare import Prepared, prepare
+from heald.site import device
 
 # Variables that differ from login to login, and mean nothing to software.
 _OF_A_LOGIN = re.compile(rb"_|PWD|OLDPWD|SHLVL|SSH_.*|XDG_SESSION.*|TERM.*|COLUMNS|LINES")
@@ -49,7 +50,7 @@ class Software:
         """What stands before a command line that is to run in its container; nothing without one."""
         if not environment.container:
             return []
-        of_tasks = [*names("", 0, 0), *THREADS, *DEVICES]
+        of_tasks = [*names("", 0, 0), *THREADS, *device.VARIABLES]
         return self._inside(environment, [*self._ready(environment).variables, *environment.variables, *of_tasks])
 
     def interpreter(self, environment: Environment) -> Interpreter:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from heald.core.environment import PLAIN, Environment
+from heald.core.errors import StagingError
 from heald.core.ref import Ref
 from heald.run import kernel, log
 from heald.run.affinity import THREADS
@@ -58,9 +59,12 @@ class Surrounding:
         self._given = ["", ""]  # files that the attempt wants its output in
         self.umask = os.umask(0)
         os.umask(self.umask)
+        self.path = sys.path
+        self.folders = sys.path[:]  # in it
+        self.depth = sys.getrecursionlimit()
         self.handlers: tuple[Any, ...] = ()
         self.kills = Kills()
-        _place(os.open(os.devnull, os.O_RDONLY), 0)
+        _take_no_input()
         os.makedirs(self.logs, exist_ok=True)
         for descriptor, stream in _STREAMS:
             self._take_file(descriptor, stream)
@@ -100,12 +104,17 @@ class Surrounding:
         self._restore_variables()
 
     def enter(self, environment: Environment, task: int) -> None:
-        """Make `environment` so. Raises OSError when a directory or file of it cannot be made, StagingError when its
-        software cannot.
-        """
+        """Make `environment` so. Raises StagingError when its software, or a directory or a file, cannot be made."""
         if environment.software != PLAIN:
             self.software.enter(environment)
         os.environ.update(environment.variables)
+        try:
+            self._settle_in(environment, task)
+        except OSError as raised:
+            hint = "name another in directory=, stdout= or stderr= of the task"
+            raise StagingError(f"{raised.filename} cannot be made, or used: {raised.strerror}", hint=hint) from raised
+
+    def _settle_in(self, environment: Environment, task: int) -> None:
         if environment.directory:
             directory = f"{self.run}/work/{task}" if environment.directory == "auto" else environment.directory
             os.makedirs(directory, exist_ok=True)
@@ -187,6 +196,11 @@ class Surrounding:
 
     def restore(self) -> None:
         """Put right what the task changed: directory, variables, streams; end the processes that it left."""
+        if sys.path is not self.path or sys.path != self.folders:
+            sys.path = self.path
+            sys.path[:] = self.folders
+        if sys.getrecursionlimit() != self.depth:
+            sys.setrecursionlimit(self.depth)
         try:
             moved = os.getcwd() != self.home
         except FileNotFoundError:
@@ -195,6 +209,10 @@ class Surrounding:
             os.chdir(self.home)
         self._restore_variables()
         os.umask(self.umask)
+        try:
+            os.fstat(0)
+        except OSError:  # it closed it; files that are opened from here on must not take its number
+            _take_no_input()
         if tuple(map(getsignal, _SIGNALS)) != self.handlers:
             self._restore_handlers()
         sys.stdout, sys.stderr = self.stdout, self.stderr
@@ -253,13 +271,16 @@ class Surrounding:
                 self._give_name(stream, target)
                 paths[place] = str(target)
             except OSError:
-                # The task closed it, with others perhaps, or the disk is full: a fresh file serves the next one.
-                _place(os.open(os.devnull, os.O_RDONLY), 0)
+                pass  # the task closed it, or the disk is full: a fresh file serves the next one
             self._take_file(descriptor, stream)
         if self.stdout.closed or self.stderr.closed:
             self.stdout, self.stderr = self._text(1), self._text(2)
             sys.stdout, sys.stderr = self.stdout, self.stderr
         return paths[0], paths[1]
+
+
+def _take_no_input() -> None:
+    _place(os.open(os.devnull, os.O_RDONLY), 0)
 
 
 def _place(opened: int, descriptor: int) -> None:

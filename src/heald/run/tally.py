@@ -12,6 +12,8 @@ class Tally:
     >>> tally.submitted += 1
     >>> tally.open
     1
+    >>> tally
+    Tally(submitted=1, done=0, failed=0, cancelled=0, recalled=0)
     """
 
     def __init__(self) -> None:
@@ -20,6 +22,9 @@ class Tally:
         self.failed = 0
         self.cancelled = 0
         self.recalled = 0  # of those done: not run, since the value was known
+
+    def __repr__(self) -> str:
+        return f"Tally({', '.join(f'{name}={count}' for name, count in vars(self).items())})"
 
     @property
     def open(self) -> int:

@@ -131,7 +131,7 @@ class Worker:
     # -- attempts ----------------------------------------------------------------------------------------------------
 
     def _attempt(self, order: Order) -> None:
-        begun = time.time()
+        begun, start = time.time(), time.monotonic()
         self.stage.begin(order, begun)
         call = self.calls[order.work]
         if order.arguments.buffers or order.inputs:
@@ -166,7 +166,7 @@ class Worker:
         )
         status = outcome.exit if isinstance(outcome, Failure) else 0
         self.stage.end(
-            Ended(order.task, order.attempt, outcome, Usage(begun, time.time() - begun, cpu, memory, status))
+            Ended(order.task, order.attempt, outcome, Usage(begun, time.monotonic() - start, cpu, memory, status))
         )
         if len(self.open) > len(self.kept):
             held = tuple(ref for uri, ref in self.open.items() if uri not in self.kept)

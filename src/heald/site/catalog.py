@@ -19,7 +19,7 @@ _PROJECT = Path("heald.toml")  # its tables [sites.NAME]
 _LOCAL = "local"
 # What a variable HEALD_SITE_<KEY> may override: what differs between two jobs of one user.
 _VARIABLES = (
-    "account", "queue", "qos", "constraint", "launcher", "interface", "python", "scratch",
+    "account", "queue", "qos", "constraint", "launcher", "interface", "login", "python", "scratch",
 )  # fmt: skip
 
 

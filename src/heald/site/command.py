@@ -1,7 +1,7 @@
 """Runs the programs of a scheduler: with a deadline, and knowing "nobody answers" from "no".
 
-The only place of this folder, beside `local` and `ssh`, that starts processes. Adapters get `ask` as a parameter, so
-that they can be tested on what real schedulers said.
+The only place of this folder, beside `local`, `ssh` and `login`, that starts processes. Adapters get `ask` as a
+parameter, so that they can be tested on what real schedulers said.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def ask(argv: Sequence[str], text: str = "", variables: Mapping[str, str] = {}) 
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             env={**os.environ, **variables},
             start_new_session=True,  # a Ctrl-C is for us; and what it started can be killed with it

@@ -126,9 +126,9 @@ class Flux:
         self._programs = Programs(ask, _UNREACHABLE, _HINTS)
 
     @classmethod
-    def of(cls, site: Site) -> Flux:
+    def of(cls, site: Site, ask: Ask) -> Flux:
         """The one of a site."""
-        return cls()
+        return cls(ask)
 
     def submit(self, job: Job) -> str:
         """See `Scheduler`."""

@@ -138,9 +138,9 @@ class GridEngine:
         self._cancelled: set[str] = set()  # the accounting does not tell a deleted job from a killed one
 
     @classmethod
-    def of(cls, site: Site) -> GridEngine:
+    def of(cls, site: Site, ask: Ask) -> GridEngine:
         """The one of a site."""
-        return cls()
+        return cls(ask)
 
     def submit(self, job: Job) -> str:
         """See `Scheduler`."""

@@ -16,6 +16,7 @@ import msgspec
 
 from heald.core.errors import ConfigurationError, SiteError
 from heald.site.command import Ask, ask
+from heald.site.device import visible
 from heald.site.hostlist import expand
 from heald.site.profile import Site
 
@@ -30,7 +31,6 @@ case ${variable} in
 {cases}
 *) echo "heald: no cores were given to rank ${variable}" >&2; exit 1;;
 esac
-[ -z "$devices" ] || export CUDA_VISIBLE_DEVICES=$devices ROCR_VISIBLE_DEVICES=$devices ZE_AFFINITY_MASK=$devices
 [ -z "$cores" ] || set -- taskset -c "$cores" "$@"
 """
 _RUN = 'exec "$@"'
@@ -106,7 +106,10 @@ def ssh() -> list[str]:
 
 
 def bound(
-    launcher: MpiLauncher, cores: Sequence[Sequence[int]] = (), devices: Sequence[Sequence[str]] = ()
+    launcher: MpiLauncher,
+    cores: Sequence[Sequence[int]] = (),
+    devices: Sequence[Sequence[str]] = (),
+    vendor: str = "",
 ) -> list[str]:
     """What to put between `mpi_prefix` and the program, so that rank r gets `cores[r]`, and sees `devices[r]` alone.
 
@@ -116,13 +119,18 @@ def bound(
     count = max(len(cores), len(devices))
     if not count and launcher.run == _RUN:
         return []
-    cases = [f"{rank}) cores={_listed(cores, rank)} devices={_listed(devices, rank)};;" for rank in range(count)]
+    cases = [f"{rank}) cores={_listed(cores, rank)}{_exported(devices, rank, vendor)};;" for rank in range(count)]
     binding = _BIND.format(variable=launcher.rank, cases="\n".join(cases)) if cases else ""
     return [SHELL, "-c", binding + launcher.run, "rank"]
 
 
 def _listed(groups: Sequence[Sequence[object]], rank: int) -> str:
     return ",".join(map(str, groups[rank])) if groups else ""
+
+
+def _exported(devices: Sequence[Sequence[str]], rank: int, vendor: str) -> str:
+    found = visible(devices[rank], vendor) if devices and devices[rank] else {}
+    return "; export " + " ".join(f"{name}={value}" for name, value in found.items()) if found else ""
 
 
 # For agents and for MPI

@@ -17,6 +17,7 @@ import msgspec
 
 from heald.core.errors import SubmitFailed
 from heald.site import node
+from heald.site.command import Ask
 from heald.site.profile import Site
 from heald.site.scheduler import MISSING, Job, JobState, JobStatus, Nodes, Queue, script
 
@@ -45,7 +46,7 @@ class Local:
         self._lock = threading.Lock()
 
     @classmethod
-    def of(cls, site: Site) -> Local:
+    def of(cls, site: Site, ask: Ask) -> Local:
         """The one of a site. With a launcher that reaches others, its hosts are those of the batch job around."""
         return cls(node.grant().hosts if site.launcher not in ("", "fork") else ())
 

@@ -110,9 +110,9 @@ class Lsf:
         self._programs = Programs(ask, _UNREACHABLE, _HINTS)
 
     @classmethod
-    def of(cls, site: Site) -> Lsf:
+    def of(cls, site: Site, ask: Ask) -> Lsf:
         """The one of a site."""
-        return cls()
+        return cls(ask)
 
     def submit(self, job: Job) -> str:
         """See `Scheduler`."""

@@ -15,16 +15,16 @@ from pathlib import Path
 
 import msgspec
 
+from heald.site.device import VISIBLE
 from heald.site.hostlist import expand
 from heald.site.profile import NodeShape
 
 HOSTS = "HEALD_HOSTS"  # the hosts of a job whose scheduler does not say so itself, set by its script
 ENDS = "HEALD_ENDS"  # when a job will be ended, in seconds since the epoch; set by its script
+LEFT = "HEALD_LEFT"  # in how many seconds that is, by the clock of its first node when the agents are started
 
 _ROOT = Path("/")
 _INTEL_COMPUTE = "0x0380"  # PCI class: a display controller without a screen; an integrated GPU is 0x0300
-# Whose devices a variable names. The runtime of a vendor sees only these.
-_VISIBLE = {"nvidia": "CUDA_VISIBLE_DEVICES", "amd": "ROCR_VISIBLE_DEVICES", "intel": "ZE_AFFINITY_MASK"}
 
 
 class Machine(msgspec.Struct, frozen=True):
@@ -170,16 +170,15 @@ def _memory(variables: Mapping[str, str], root: Path) -> int:
 
 def _devices(variables: Mapping[str, str], root: Path) -> tuple[str, tuple[str, ...]]:
     """The vendor of the devices, and their names: those that the scheduler left visible, else all there are."""
-    for vendor, variable in _VISIBLE.items():
-        if variable in variables:
-            named = [name for name in variables[variable].split(",") if re.fullmatch(r"[\w.:/-]+", name)]
-            named = [name for name in named if name not in ("-1", "NoDevFiles")]
-            if named:
-                return vendor, tuple(named)
-    for vendor, find in (("nvidia", _nvidia), ("amd", _amd), ("intel", _intel)):
-        if _VISIBLE[vendor] not in variables and (names := find(root)):
-            return vendor, tuple(names)
-    return "", ()
+    flat = variables.get("ZE_FLAT_DEVICE_HIERARCHY") in ("FLAT", "COMBINED")
+    all_there = {"nvidia": _nvidia(root), "amd": _amd(root), "intel": _intel(root, flat)}
+    present = [vendor for vendor, names in all_there.items() if names]
+    for vendor in dict.fromkeys((*present, *VISIBLE)):  # Slurm sets the variables of all vendors
+        named = [name for name in variables.get(VISIBLE[vendor], "").split(",") if re.fullmatch(r"[\w.:/-]+", name)]
+        named = [name for name in named if name not in ("-1", "NoDevFiles")]
+        if named:
+            return vendor, tuple(named)
+    return next(((one, tuple(all_there[one])) for one in present if VISIBLE[one] not in variables), ("", ()))
 
 
 def _nvidia(root: Path) -> list[str]:
@@ -192,7 +191,8 @@ def _amd(root: Path) -> list[str]:
     return [str(number) for number, _ in enumerate(unit for unit in units if unit and int(unit[1]))]
 
 
-def _intel(root: Path) -> list[str]:
+def _intel(root: Path, flat: bool) -> list[str]:
+    """The tiles: by card and tile, or counted through where programs are told to see each as a device."""
     cards = (root / "sys/class/drm").glob("card[0-9]*")
     cards = (card for card in cards if _text(card, "device/vendor") == "0x8086")
     compute = sorted(card for card in cards if _text(card, "device/class").startswith(_INTEL_COMPUTE))
@@ -200,7 +200,7 @@ def _intel(root: Path) -> list[str]:
     for number, card in enumerate(compute):
         tiles = len(list(card.glob("gt/gt[0-9]*")))
         names += [f"{number}.{tile}" for tile in range(tiles)] if tiles > 1 else [str(number)]
-    return names
+    return [str(number) for number, _ in enumerate(names)] if flat else names
 
 
 # Files of the kernel

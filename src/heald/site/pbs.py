@@ -176,9 +176,9 @@ class Pbs:
         self._history = ["-x"]  # also of finished jobs, where the server keeps them
 
     @classmethod
-    def of(cls, site: Site) -> Pbs:
+    def of(cls, site: Site, ask: Ask) -> Pbs:
         """The one of a site."""
-        return cls()
+        return cls(ask)
 
     def submit(self, job: Job) -> str:
         """See `Scheduler`."""

@@ -6,7 +6,6 @@ Where such files lie and what overrides what is `catalog`'s; asking the schedule
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from datetime import timedelta
@@ -73,6 +72,9 @@ class Site(msgspec.Struct, frozen=True, repr_omit_defaults=True, omit_defaults=T
     variables. `filesystems`: what a job says it needs mounted. `interface`: network between the nodes. `directives`:
     further words for the scheduler, one option a line, as they are.
 
+    `login`: the host, as ssh knows it, behind which all of this is; empty when it is here. No file system is shared
+    with such a site: `folder` is where runs keep there what their agents need, by default ~/.local/state/heald.
+
     >>> site = Site("mine", scheduler="slurm", queue="batch", queues={"batch": Limits(nodes=16)})
     >>> site.limits.nodes
     16
@@ -98,6 +100,8 @@ class Site(msgspec.Struct, frozen=True, repr_omit_defaults=True, omit_defaults=T
     setup: tuple[str, ...] = ()
     variables: dict[str, str] = {}
     directives: tuple[str, ...] = ()
+    login: str = ""
+    folder: str = ""
     node: NodeShape = NodeShape()
     queues: dict[str, Limits] = {}
 
@@ -105,11 +109,6 @@ class Site(msgspec.Struct, frozen=True, repr_omit_defaults=True, omit_defaults=T
     def limits(self) -> Limits:
         """Limits of the queue, or the QOS, that jobs go to."""
         return self.queues.get(self.queue) or self.queues.get(self.qos) or Limits()
-
-    @property
-    def folder(self) -> str:
-        """`scratch` with its variables put in; empty when there is none."""
-        return os.path.expandvars(os.path.expanduser(self.scratch))
 
 
 def site(table: Mapping[str, Any], source: str) -> Site:

@@ -157,7 +157,7 @@ def _status(word: str, reason: str, hosts: str, start: str, end: str, exit: int,
         reason if state is not JobState.unknown else f"{word} {reason}".strip(),
         "",
         expand(hosts) if begun and hosts != "None assigned" else (),
-        exit if state.final else None,
+        exit if state is JobState.done or (state.final and exit) else None,  # it writes 0 also where it knows none
         _time(start) if begun else None,
         _time(end) if begun else None,
         restarts,
@@ -240,9 +240,9 @@ class Slurm:
         self._programs = Programs(ask, _UNREACHABLE, _HINTS)
 
     @classmethod
-    def of(cls, site: Site) -> Slurm:
+    def of(cls, site: Site, ask: Ask) -> Slurm:
         """The one of a site."""
-        return cls()
+        return cls(ask)
 
     def submit(self, job: Job) -> str:
         """See `Scheduler`."""

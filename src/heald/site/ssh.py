@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Sequence
 
 from heald.core.errors import ConfigurationError
+from heald.site.command import Ask
 from heald.site.launcher import ssh
 from heald.site.local import Local, limited
 from heald.site.profile import NodeShape, Site
@@ -25,7 +26,7 @@ class Ssh(Local):
         self.shape = shape
 
     @classmethod
-    def of(cls, site: Site) -> Ssh:
+    def of(cls, site: Site, ask: Ask) -> Ssh:
         """The one of a site."""
         if not site.hosts:
             hint = 'write hosts = ["node1", "node2"] into its file'

@@ -175,7 +175,10 @@ def scratch_run() -> Folder:
         except (FileExistsError, JournalLocked):  # a second one in this second, or `prune` was quicker than us
             continue
         except OSError as error:
-            raise refused("make", folder.path, error) from error
+            raised = refused("make", folder.path, error)
+            where = "XDG_STATE_HOME names the folder for what sessions without a journal print"
+            raised.hint = f"{raised.hint}; {where}" if raised.hint else where
+            raise raised from error
         return folder
     raise AssertionError("itertools.count ended")
 

@@ -17,6 +17,7 @@ import io
 import os
 import struct
 from collections.abc import Iterator
+from shlex import quote
 from zlib import crc32
 
 from heald.core.errors import JournalCorrupt, JournalError, UsageError
@@ -118,7 +119,7 @@ def _resume(file: io.FileIO, offset: int, beyond: int) -> Iterator[tuple[int, by
     elif (sound := _next_sound(file, beyond, size)) is not None:
         raise JournalCorrupt(
             f"{file.name} is damaged at byte {offset}: frames from byte {sound} on are sound, those between are lost",
-            hint=f"keep a copy; `truncate -s {offset} {file.name}` goes back to the time before the damage",
+            hint=f"keep a copy; `truncate -s {offset} {quote(str(file.name))}` goes back to the time before the damage",
         )
 
 

@@ -15,6 +15,7 @@ import os
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 
 import msgspec
 
@@ -89,7 +90,7 @@ def refuse_living(path: Path) -> Owner | None:
     if owner is None or owner.alive is False:
         return owner
     text = f"{path.parent} is written by process {owner.pid} of {owner.user} on {owner.host} since {owner.since}"
-    hint = f"wait for it to end, or only look: heald run show {path.parent}"
+    hint = f"wait for it to end, or only look: heald run show {quote(str(path.parent))}"
     if owner.alive is None:
         text += "; whether it lives cannot be seen from this host"
         hint += f"; if you are sure that it is dead, remove {path}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -21,7 +21,7 @@ VERSION: Final = 1  # of this protocol; both ends must speak the same
 # What a message is for. HELLO, WELCOME and REFUSED begin and end a conversation, WHO asks a stranger to say HELLO.
 HELLO, WELCOME, REFUSED, WHO, DATA, BEAT, AGAIN, BYE = range(8)
 
-Frames = Sequence["bytes | bytearray | memoryview"]
+Body = bytes | memoryview
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
@@ -29,7 +29,7 @@ class Head(msgspec.Struct, frozen=True, gc=False):
 
     `instance` of the head is meant, of all those that the run has had; 0: none yet. `number`: in DATA its own, in BEAT
     that of the last DATA sent, in AGAIN that of the last one heard. All up to `safe` of the other end's have been dealt
-    with. `size`: bytes of the first frame behind this; what is left is the second.
+    with.
     """
 
     version: int  # in every version of the protocol this is the first byte, so that ends of two can tell each other
@@ -37,41 +37,71 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     instance: int = 0
     number: int = 0
     safe: int = 0
-    size: int = 0
 
 
-_LAYOUT = struct.Struct("!BBIQQQ")
+_LAYOUT = struct.Struct("!BBIQQ")
+_WRAPPED = b"\0"
+_ENTRY = struct.Struct("!BI")  # lengths of a name and of a message
 
 
-def pack(head: Head, frames: Frames = ()) -> bytes:
-    """A message, with two frames at most. In one piece: ZeroMQ aborts the process when a connection is cut between the
-    pieces of one (https://github.com/zeromq/libzmq/issues/3485).
+def pack(head: Head, body: Body = b"") -> bytes:
+    """A message. In one piece: ZeroMQ aborts the process when a connection is cut between the pieces of one
+    (https://github.com/zeromq/libzmq/issues/3485).
 
-    >>> head, frames = unpack(pack(Head(VERSION, DATA, number=7), [b"warp", b"weft"]))
-    >>> head.number, [bytes(frame) for frame in frames]
-    (7, [b'warp', b'weft'])
+    >>> head, body = unpack(pack(Head(VERSION, DATA, number=7), b"weft"))
+    >>> head.number, bytes(body)
+    (7, b'weft')
     """
-    size = len(frames[0]) if frames else 0
-    front = _LAYOUT.pack(head.version, head.kind, head.instance, head.number, head.safe, size)
-    return b"".join((front, *frames))
+    return b"".join((_LAYOUT.pack(head.version, head.kind, head.instance, head.number, head.safe), body))
 
 
-def unpack(message: bytes) -> tuple[Head, list[memoryview]]:
+def unpack(message: bytes) -> tuple[Head, memoryview]:
     """What `pack` packed; of another version only which it is. Raises UsageError for what is no message."""
     if message and message[0] != VERSION:
-        return Head(message[0]), []
+        return Head(message[0]), memoryview(b"")
     if len(message) < _LAYOUT.size:
         raise UsageError(f"{len(message)} bytes are no message")
-    head = Head(*_LAYOUT.unpack_from(message))
-    body = memoryview(message)[_LAYOUT.size :]
-    return head, [body[: head.size], body[head.size :]] if len(body) > head.size else [body]
+    return Head(*_LAYOUT.unpack_from(message)), memoryview(message)[_LAYOUT.size :]
+
+
+def wrap(messages: Iterable[tuple[bytes, Body]]) -> bytes:
+    """Messages of several agents, each with the agent's name, in one piece, as they pass a switch.
+
+    >>> [(name, bytes(message)) for name, message in unwrap(wrap([(b"n1", b"warp"), (b"n2", b"weft")]))]
+    [(b'n1', b'warp'), (b'n2', b'weft')]
+    """
+    pieces: list[Body] = [_WRAPPED]
+    for name, message in messages:
+        pieces += (_ENTRY.pack(len(name), len(message)), name, message)
+    return b"".join(pieces)
+
+
+def is_wrapped(message: bytes) -> bool:
+    """Whether it is one that `wrap` made. No version of the protocol has this number."""
+    return message[:1] == _WRAPPED
+
+
+def unwrap(message: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The names and messages that were wrapped. Raises UsageError for what is none."""
+    if not is_wrapped(message):
+        raise UsageError(f"{len(message)} bytes are not of a switch")
+    start = 1
+    while start < len(message):
+        if start + _ENTRY.size > len(message):
+            raise UsageError("what came of a switch ends too soon")
+        name, body = _ENTRY.unpack_from(message, start)
+        begin = start + _ENTRY.size
+        start = begin + name + body
+        if start > len(message):
+            raise UsageError("what came of a switch ends too soon")
+        yield message[begin : begin + name], message[begin + name : start]
 
 
 class Channel:
     """The state of one end.
 
     >>> here, there = Channel(), Channel()
-    >>> number = here.keep([b"one"])
+    >>> number = here.keep(b"one")
     >>> there.take(number), there.take(number)
     (True, False)
     >>> there.commit()
@@ -80,7 +110,7 @@ class Channel:
     """
 
     def __init__(self, instance: int = 0) -> None:
-        self._kept: deque[tuple[int, Frames]] = deque()
+        self._kept: deque[tuple[int, Body]] = deque()
         self.renew(instance)
 
     def renew(self, instance: int) -> None:
@@ -91,14 +121,14 @@ class Channel:
         self.safe = 0  # all up to this have been dealt with here: the other end need not keep them
         self._kept.clear()
 
-    def message(self, kind: int, number: int = 0, frames: Frames = ()) -> bytes:
+    def message(self, kind: int, number: int = 0, body: Body = b"") -> bytes:
         """A message, as it travels."""
-        return pack(Head(VERSION, kind, self.instance, number, self.safe), frames)
+        return pack(Head(VERSION, kind, self.instance, number, self.safe), body)
 
-    def keep(self, frames: Frames) -> int:
+    def keep(self, body: Body) -> int:
         """The number of a new message."""
         self.sent += 1
-        self._kept.append((self.sent, frames))
+        self._kept.append((self.sent, body))
         return self.sent
 
     def take(self, number: int) -> bool:
@@ -118,7 +148,7 @@ class Channel:
         while kept and kept[0][0] <= number:
             kept.popleft()
 
-    def after(self, number: int) -> list[tuple[int, Frames]]:
+    def after(self, number: int) -> list[tuple[int, Body]]:
         """The messages after that of this number that are kept, in order."""
         return [one for one in self._kept if one[0] > number]
 

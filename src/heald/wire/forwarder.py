@@ -19,11 +19,13 @@ _CHUNK = 2**18
 def main(interfaces: "dict[str, str]") -> None:
     """Serve until the head is gone. `interfaces` are the addresses of this machine.
 
-    The arguments of the program: the socket on which ssh takes what is for the head; the interface to listen on, or its
-    address, empty for all; the port, 0 for any; and after how many seconds without a word of the head it ends.
+    The arguments of the program: the interface to listen on, or its address, empty for all; after how many seconds
+    without a word of the head it ends; and PORT:PATH, as often as needed: where to listen, 0 for any port, and the
+    socket on which ssh takes what comes there for the head.
     """
-    path, interface, port, patience = sys.argv[1:]
-    if not os.path.exists(path):
+    interface, patience, *words = sys.argv[1:]
+    pairs = [word.split(":", 1) for word in words]
+    if not all(os.path.exists(path) for _, path in pairs):
         sys.exit("its ssh server does not forward sockets (AllowStreamLocalForwarding)")
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -31,14 +33,15 @@ def main(interfaces: "dict[str, str]") -> None:
     asyncio.set_event_loop(loop)
     try:
         place = interfaces.get(interface, interface) or "0.0.0.0"
-        bound = loop.run_until_complete(listen(path, place, int(port), float(patience)))
-        print(MARK + json.dumps({"port": bound, "interfaces": interfaces}), flush=True)
+        bound = [loop.run_until_complete(listen(path, place, int(port), float(patience))) for port, path in pairs]
+        print(MARK + json.dumps({"ports": bound, "interfaces": interfaces}), flush=True)
         loop.run_until_complete(end_of_head(float(patience)))
     except OSError as raised:
         there = ", ".join(map(" ".join, interfaces.items()))
         sys.exit(f"it cannot listen at {interface!r}: {raised.strerror}; it has {there}")
     finally:
-        os.unlink(path)
+        for _, path in pairs:
+            os.unlink(path)
     os._exit(0)  # what is under way ends, too
 
 

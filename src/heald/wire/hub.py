@@ -18,15 +18,29 @@ from typing import Any, Protocol
 
 import msgspec
 import zmq
-from zmq.utils import z85
 
 from heald.core.errors import ConfigurationError, UsageError
 from heald.wire import address
-from heald.wire.channel import BEAT, BYE, HELLO, REFUSED, VERSION, WELCOME, WHO, Frames, Head, pack, unpack
+from heald.wire.channel import (
+    BEAT,
+    BYE,
+    HELLO,
+    REFUSED,
+    VERSION,
+    WELCOME,
+    WHO,
+    Body,
+    Head,
+    is_wrapped,
+    pack,
+    unpack,
+    unwrap,
+    wrap,
+)
+from heald.wire.gate import Gate
 from heald.wire.key import Keys
 from heald.wire.peer import Peer
 
-_ZAP = "inproc://zeromq.zap.01"  # where ZeroMQ asks who may connect (https://rfc.zeromq.org/spec/27/)
 _AT_ONCE = 256  # agents that get a beat one after another: a few milliseconds
 _PORTS = 10  # ports to try: one that is free at one address may be taken at another
 FENCED = "this agent was given up, and its work is done elsewhere"
@@ -38,7 +52,7 @@ class Listener(Protocol):
     def met(self, name: bytes, hello: bytes) -> str:
         """A new agent: why it is refused, or nothing."""
 
-    def heard(self, name: bytes, frames: Frames) -> None:
+    def heard(self, name: bytes, body: memoryview) -> None:
         """A message of an agent. Raises UsageError or msgspec.DecodeError for one that cannot be."""
 
     def lost(self, name: bytes, reason: str) -> None:
@@ -66,17 +80,17 @@ class Hub:
         places = address.candidates(interface)
         self.silence = silence
         self.instance = int.from_bytes(os.urandom(4), "big") or 1
+        self.greeting = b""  # what each agent is told when it is taken in
         self._listener = listener
-        self._allowed = keys.agent.public
         self._peers: dict[bytes, Peer] = {}
+        self._ways: dict[bytes, bytes] = {}  # of agents behind a switch: its name
         self._turns: deque[bytes] = deque()  # names of the peers, and of some that are none any more
         self._fenced: set[bytes] = set()
         self._uncommitted: set[bytes] = set()
         self._beaten = math.inf  # when the last beat was
         self._context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 65_000)
-        self._gate: Any = self._context.socket(zmq.REP)
-        self._gate.bind(_ZAP)
+        self._gate = Gate(self._context, keys.agent.public)
         self._socket: Any = self._context.socket(zmq.ROUTER)
         for option, value in (
             (zmq.CURVE_SERVER, 1),
@@ -119,17 +133,19 @@ class Hub:
 
     def files(self) -> list[Any]:
         """What becomes readable when there may be something to `serve`."""
-        return [self._socket, self._gate]
+        return [self._socket, self._gate.socket]
 
     # -- out ---------------------------------------------------------------------------------------------------------
 
-    def send(self, name: bytes, frames: Frames) -> None:
+    def send(self, name: bytes, body: Body) -> None:
         """Send a message to an agent; it is kept until it is safe there."""
         peer = self._peers.get(name)
         if peer is not None:
-            peer.send(frames)
+            peer.send(body)
 
     def _transmit(self, name: bytes, message: bytes) -> None:
+        if (way := self._ways.get(name)) is not None:
+            name, message = way, wrap([(name, message)])
         try:
             self._socket.send_multipart([name, message], zmq.NOBLOCK, copy=len(message) < zmq.COPY_THRESHOLD)
         except zmq.ZMQError:
@@ -137,7 +153,7 @@ class Hub:
 
     def _say(self, name: bytes, kind: int, text: str = "") -> None:
         """Say something to an agent that may be no peer."""
-        self._transmit(name, pack(Head(VERSION, kind, self.instance), [text.encode()]))
+        self._transmit(name, pack(Head(VERSION, kind, self.instance), text.encode()))
 
     def beat(self, now: float) -> float:
         """Say to agents that the head is here, and give up who is silent; of very many only some, the next ones.
@@ -185,7 +201,7 @@ class Hub:
         To be called after sending too: the descriptors tell of new things once.
         """
         heard = False
-        self._admit()
+        self._gate.admit()
         while self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
             heard = True
             for _ in range(256):
@@ -193,17 +209,21 @@ class Hub:
                     name, message, *_ = self._socket.recv_multipart(zmq.NOBLOCK)
                 except zmq.Again:
                     break
-                self._take(name, message)
-            self._admit()
+                if is_wrapped(message):
+                    self._unwrap(name, message)
+                else:
+                    self._ways.pop(name, None)
+                    self._take(name, message)
+            self._gate.admit()
         return heard
 
-    def _admit(self) -> None:
-        """Tell ZeroMQ which keys are right."""
-        while self._gate.getsockopt(zmq.EVENTS) & zmq.POLLIN:
-            version, request, _domain, _address, _identity, mechanism, *credentials = self._gate.recv_multipart()
-            right = mechanism == b"CURVE" and credentials and z85.encode(credentials[0]).decode() == self._allowed
-            status = [b"200", b"OK", b"agent", b""] if right else [b"400", b"not a key of this run", b"", b""]
-            self._gate.send_multipart([version, request, *status])
+    def _unwrap(self, way: bytes, message: bytes) -> None:
+        try:
+            for name, inner in unwrap(message):
+                self._ways[name] = way
+                self._take(name, inner)
+        except UsageError as raised:  # its agents are asked for what is missing
+            logging.getLogger("heald").error("switch %s: %s", way.decode(errors="replace"), raised)
 
     def _take(self, name: bytes, message: bytes) -> None:
         if name in self._fenced:
@@ -215,26 +235,26 @@ class Hub:
             logging.getLogger("heald").error("agent %s: %s", name.decode(errors="replace"), raised)
             self.give_up(name, f"it sent what cannot be: {raised}")
 
-    def _answer(self, name: bytes, head: Head, frames: Frames) -> None:
+    def _answer(self, name: bytes, head: Head, body: memoryview) -> None:
         peer = self._peers.get(name)
         if head.version != VERSION:
             text = f"it speaks version {head.version} of the protocol and the head {VERSION}: use one heald on both"
             self._say(name, REFUSED, text)
         elif head.kind == HELLO:
             if peer is None:
-                peer = self._meet(name, bytes(frames[0]))
+                peer = self._meet(name, bytes(body))
             if peer is not None:
                 peer.time = time.monotonic()
-                peer.say(WELCOME)
+                peer.say(WELCOME, 0, self.greeting)
                 peer.say(BEAT, peer.channel.sent)  # so that it asks for what it lacks
         elif peer is None or head.instance != self.instance:
             self._say(name, WHO)
         elif head.kind == BYE:
-            self.give_up(name, bytes(frames[0]).decode(errors="replace"))
+            self.give_up(name, bytes(body).decode(errors="replace"))
         else:
             peer.time = time.monotonic()
             self._uncommitted.add(name)
-            peer.take(head, frames)
+            peer.take(head, body)
 
     def _meet(self, name: bytes, hello: bytes) -> Peer | None:
         if reason := self._listener.met(name, hello):
@@ -247,6 +267,6 @@ class Hub:
 
     def close(self) -> None:
         """Stop listening. What was sent last has half a second to leave."""
-        self._gate.close(0)
+        self._gate.close()
         self._socket.close()
         self._context.term()

@@ -11,7 +11,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from heald.wire import address
 from heald.wire.address import Unreachable
-from heald.wire.channel import BEAT, BYE, HELLO, REFUSED, VERSION, WELCOME, WHO, Frames, Head, unpack
+from heald.wire.channel import BEAT, BYE, HELLO, REFUSED, VERSION, WELCOME, WHO, Body, Head, unpack
 from heald.wire.key import Pair
 from heald.wire.peer import Peer
 
@@ -35,10 +35,10 @@ class Listener(Protocol):
     def hello(self) -> bytes:
         """What this agent is and has, for a head that does not know it."""
 
-    def welcomed(self) -> None:
+    def welcomed(self, greeting: bytes) -> None:
         """A head that is not the one before, the first or one that was started again, has taken this agent in."""
 
-    def heard(self, frames: Frames) -> None:
+    def heard(self, body: memoryview) -> None:
         """A message of the head."""
 
 
@@ -64,18 +64,20 @@ class Link:
         ):
             self._socket.setsockopt(option, value)
         self._socket.setsockopt(zmq.ROUTING_ID, name)
-        self._socket.curve_serverkey = head.encode()
+        self._head, self._switch = head, pair.public
         self._socket.curve_publickey = pair.public.encode()
         self._socket.curve_secretkey = pair.secret.encode()
         self.endpoint = ""
         self.welcome = False  # a head has taken this agent in
+        self.switched = False  # what is connected to is a switch
         self._dead: set[int] = set()  # instances of the head after which another came
         self.peer = Peer(self._transmit, self._hear)
 
-    def connect(self, endpoints: Sequence[str], timeout: float = 30.0) -> None:
+    def connect(self, endpoints: Sequence[str], timeout: float = 30.0, *, switch: bool = False) -> None:
         """Connect to the head, at the first endpoint that answers, and wait until it has taken this agent in.
 
-        Raises Unreachable, which says what became of each endpoint, and Refused when the head says so.
+        `switch`: the endpoints are those of a switch. Raises Unreachable, which says what became of each endpoint, and
+        Refused when the head says so.
         """
         deadline = time.monotonic() + timeout
         reached = address.reachable(endpoints, timeout)
@@ -84,7 +86,8 @@ class Link:
         try:
             if self.endpoint:
                 self._socket.disconnect(self.endpoint)  # a new connection: ZeroMQ may have given that one up for good
-            self.endpoint, self.welcome = reached, False
+            self.endpoint, self.welcome, self.switched = reached, False, switch
+            self._socket.curve_serverkey = (self._switch if switch else self._head).encode()
             self._socket.connect(reached)
             self._await_connection(monitor, deadline)
         finally:
@@ -122,9 +125,9 @@ class Link:
         """A descriptor that becomes readable when there may be something to `serve`."""
         return int(self._socket.getsockopt(zmq.FD))
 
-    def send(self, frames: Frames) -> None:
+    def send(self, body: Body) -> None:
         """Send a message; it is kept until the head has it on record. Only once there is a `welcome`."""
-        self.peer.send(frames)
+        self.peer.send(body)
 
     def beat(self) -> None:
         """To be called a few times within the silence that the head allows."""
@@ -139,8 +142,8 @@ class Link:
         except zmq.ZMQError:
             pass  # there is no connection for now; when it is back, what is missing is sent again
 
-    def _hear(self, frames: Frames) -> None:
-        self._listener.heard(frames)
+    def _hear(self, body: memoryview) -> None:
+        self._listener.heard(body)
         self.peer.channel.commit()
 
     def serve(self) -> bool:
@@ -158,12 +161,12 @@ class Link:
             self._take(*unpack(message))
         return heard
 
-    def _take(self, head: Head, frames: Frames) -> None:
+    def _take(self, head: Head, body: memoryview) -> None:
         self.peer.time = time.monotonic()
         if head.version != VERSION:
             raise Refused(f"the head speaks version {head.version} of the protocol, and this agent {VERSION}")
         if head.kind == REFUSED:
-            raise Refused(bytes(frames[0]).decode(errors="replace"))
+            raise Refused(bytes(body).decode(errors="replace"))
         if head.instance in self._dead:
             return  # its last words, on a connection that was slower than the new one
         if head.kind == WHO:
@@ -172,16 +175,16 @@ class Link:
                 self.say_hello()
         elif head.kind == WELCOME:
             if not self.welcome:
-                self._welcomed(head)
+                self._welcomed(head, bytes(body))
         elif self.welcome and head.instance == self.peer.channel.instance:
-            self.peer.take(head, frames)
+            self.peer.take(head, body)
 
-    def _welcomed(self, head: Head) -> None:
+    def _welcomed(self, head: Head, greeting: bytes) -> None:
         self.welcome = True
         if head.instance != self.peer.channel.instance:
             self._dead.add(self.peer.channel.instance)
             self.peer.channel.renew(head.instance)
-            self._listener.welcomed()
+            self._listener.welcomed(greeting)
         self.peer.say(BEAT, self.peer.channel.sent)  # so that the head asks for what it lacks
 
     def leave(self, reason: str) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from heald.wire.channel import AGAIN, BEAT, DATA, Channel, Frames, Head
+from heald.wire.channel import AGAIN, BEAT, DATA, Body, Channel, Head
 
 Transmit = Callable[[bytes], None]
-Deliver = Callable[[Frames], None]
+Deliver = Callable[[memoryview], None]
 
 
 class Peer:
@@ -21,10 +21,10 @@ class Peer:
     >>> sent, got = [], []
     >>> here = Peer(sent.append, got.append)
     >>> there = Peer(sent.append, got.append)
-    >>> here.send([b"weft"])
+    >>> here.send(b"weft")
     >>> there.take(*unpack(sent.pop()))
-    >>> [bytes(frame) for frame in got.pop()]
-    [b'weft']
+    >>> bytes(got.pop())
+    b'weft'
     """
 
     def __init__(self, transmit: Transmit, deliver: Deliver, instance: int = 0) -> None:
@@ -36,11 +36,11 @@ class Peer:
         self._spoke = False  # something was sent since the last beat
         self._before = 0  # what had been sent at the last beat
 
-    def send(self, frames: Frames) -> None:
+    def send(self, body: Body) -> None:
         """Send a message; it is kept until it is safe there."""
         self._spoke = True
-        number = self.channel.keep(frames)
-        self._transmit(self.channel.message(DATA, number, frames))
+        number = self.channel.keep(body)
+        self._transmit(self.channel.message(DATA, number, body))
 
     def beat(self) -> None:
         """Say that this end is here, and how much it has sent: if the last of it was lost, nothing else would tell.
@@ -53,20 +53,20 @@ class Peer:
 
     def say(self, kind: int, number: int = 0, text: bytes = b"") -> None:
         """Send something that is not kept."""
-        self._transmit(self.channel.message(kind, number, [text]))
+        self._transmit(self.channel.message(kind, number, text))
 
     def repeat(self, heard: int) -> None:
         """Send again what came after the last that was heard."""
-        for number, frames in self.channel.after(heard):
-            self._transmit(self.channel.message(DATA, number, frames))
+        for number, body in self.channel.after(heard):
+            self._transmit(self.channel.message(DATA, number, body))
 
-    def take(self, head: Head, frames: Frames) -> None:
+    def take(self, head: Head, body: memoryview) -> None:
         """Deal with a message of the other end."""
         channel = self.channel
         channel.acknowledged(head.safe)
         if head.kind == DATA:
             if channel.take(head.number):
-                self._deliver(frames)
+                self._deliver(body)
             elif head.number > channel.heard:
                 self._ask()
         elif head.kind == BEAT:

@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import threading
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,30 +35,40 @@ _UNINTERRUPTED = 'trap "" INT; exec "$@"'
 
 
 class Relay:
-    """Lets agents reach the head, which listens at `endpoint` on this machine, at addresses of `host`.
+    """Lets agents reach the head, which listens at `endpoints` on this machine, at addresses of `host`.
 
     `host` is whatever ssh understands: it reads the user's own settings (names, keys, jump hosts), rides on a
     connection that is open already (ControlMaster), and asks for passwords on the terminal. Nothing is installed there,
     but it needs a `python`, 3.6 or later. `interface`: the network by which nodes reach it; by default all that it has.
+    `ports`: where to listen there, one for each endpoint, if these are free.
 
     `control` is the path by which other ssh commands share the connection (`ssh -S`); empty when it is the user's own.
     """
 
-    def __init__(self, host: str, endpoint: str, *, interface: str = "", python: str = "python3") -> None:
+    def __init__(
+        self,
+        host: str,
+        endpoints: Sequence[str],
+        *,
+        interface: str = "",
+        python: str = "python3",
+        ports: Sequence[int] = (),
+    ) -> None:
         self.host = host
         self.control = ""
-        self._target = endpoint.partition("://")[2]
+        self._targets = [one.partition("://")[2] for one in endpoints]
         self._interface = interface
         self._python = python
-        self._port = 0
+        self._ports = list(ports) if len(ports) == len(endpoints) else [0] * len(endpoints)
+        self._reached = False  # it was connected once
         self._ssh = shlex.split(os.environ.get("HEALD_SSH") or "ssh")
         self._bell = os.eventfd(0, os.EFD_CLOEXEC)  # rings when it is over
-        weakref.finalize(self, os.close, self._bell)
-        self._first: queue.SimpleQueue[list[str] | SiteError] = queue.SimpleQueue()
+        weakref.finalize(self, os.close, self._bell).atexit = False  # a session that is still open then needs it
+        self._first: queue.SimpleQueue[list[list[str]] | SiteError] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._keep_up, name=f"heald-relay-{host}", daemon=True)
 
-    def start(self, timeout: float = 180.0) -> list[str]:
-        """Connect, and keep the connection up until `close`; the endpoints for the agents, the likeliest first.
+    def start(self, timeout: float = 180.0) -> list[list[str]]:
+        """Connect, and keep the connection up until `close`; for each endpoint, those for agents, the likeliest first.
 
         The user has `timeout` seconds to answer what ssh asks. Raises SiteError with the words of ssh.
         """
@@ -94,7 +105,10 @@ class Relay:
                 connected, error = self._connect()
             except OSError as raised:  # of this machine: no more processes, no room for a file
                 connected, error = False, SiteError(f"no relay on {self.host}: {raised}")
-            if not self._port:
+            if not self._reached:
+                if any(self._ports):  # perhaps somebody else has them by now
+                    self._ports = [0] * len(self._ports)
+                    continue
                 self._first.put(error)
                 return
             if connected:
@@ -105,7 +119,7 @@ class Relay:
 
     def _connect(self) -> tuple[bool, SiteError]:
         """Connect, and stay so while it lasts; whether it was so at all, and why it is no more."""
-        inner = _socket()
+        inner = [_socket() for _ in self._targets]
         with tempfile.TemporaryFile() as errors:
             process = subprocess.Popen(
                 ["sh", "-c", _UNINTERRUPTED, "sh", *self._words(inner)],
@@ -126,17 +140,17 @@ class Relay:
             errors.seek(0)
             return connected, self._error(process.wait(), errors.read().decode(errors="replace").strip())
 
-    def _words(self, inner: str) -> list[str]:
-        """The command that connects, and starts the forwarder; what comes to `inner` there is for the head."""
+    def _words(self, inner: Sequence[str]) -> list[str]:
+        """The command that connects, and starts the forwarder; what comes to the sockets `inner` is for the head."""
         share = []
         if self.control:
             Path(self.control).unlink(missing_ok=True)  # of a connection that was killed
             share = ["-M", "-S", self.control, "-oControlPersist=no"]
-        arguments = [inner, self._interface, str(self._port), str(PATIENCE)]
-        command = shlex.join([self._python, "-c", "exec(eval(input()))", *arguments])
+        places = [f"{port}:{path}" for port, path in zip(self._ports, inner, strict=True)]
+        command = shlex.join([self._python, "-c", "exec(eval(input()))", self._interface, str(PATIENCE), *places])
         alive = [f"-oServerAliveInterval={PATIENCE / _BEATS:.0f}", f"-oServerAliveCountMax={_BEATS}"]
-        forward = ["-T", "-oConnectTimeout=20", "-R", f"{inner}:{self._target}"]
-        return [*self._ssh, *share, *alive, *forward, self.host, command]
+        forward = [f"-R{path}:{target}" for path, target in zip(inner, self._targets, strict=True)]
+        return [*self._ssh, *share, *alive, "-T", "-oConnectTimeout=20", *forward, self.host, command]
 
     def _serve(self, stdin: IO[bytes], stdout: IO[bytes]) -> bool:
         heard, connected = b"", False
@@ -164,9 +178,10 @@ class Relay:
     def _connected(self, said: dict[str, Any]) -> None:
         known = said["interfaces"]
         places = [known.get(self._interface, self._interface)] if self._interface else address.ranked(known)
-        if not self._port:
-            self._port = said["port"]
-            self._first.put([address.endpoint(place, self._port) for place in places])
+        if not self._reached:
+            self._reached = True
+            self._ports = said["ports"]
+            self._first.put([[address.endpoint(place, port) for place in places] for port in self._ports])
 
     def _error(self, status: int, words: str) -> SiteError:
         hint = ""

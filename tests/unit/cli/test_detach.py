@@ -24,16 +24,18 @@ def test_the_command_is_the_same_but_for_the_wish(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_run_that_is_driven_stays_as_it_is(tmp_path: Path) -> None:
-    (tmp_path / "script.out").write_text("what it printed")
-    (tmp_path / "owner").write_bytes(msgspec.json.encode(this_process()))
+    folder = tmp_path / "my run.heald"
+    folder.mkdir()
+    (folder / "script.out").write_text("what it printed")
+    (folder / "owner").write_bytes(msgspec.json.encode(this_process()))
     with pytest.raises(JournalLocked, match="is written by process"):
-        detached(tmp_path)
-    (tmp_path / "owner").unlink()
-    Run(tmp_path).detached.supervise(this_process().pid)
+        detached(folder)
+    (folder / "owner").unlink()
+    Run(folder).detached.supervise(this_process().pid)
     with pytest.raises(JournalLocked, match="runs already") as caught:
-        detached(tmp_path)
-    assert caught.value.hint == f"look at it: heald attach {tmp_path}"
-    assert (tmp_path / "script.out").exists()
+        detached(folder)
+    assert caught.value.hint == f"look at it: heald attach '{folder}'"
+    assert (folder / "script.out").exists()
 
 
 def test_it_says_what_to_type_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,7 @@ def test_help_is_a_map(heald: Heald) -> None:
         assert f"\n  {noun}  " in text
     assert text.count("\n    heald ") == 6  # examples
     assert "docs/index.md" in text
-    assert max(map(len, text.splitlines())) <= 100
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_without_words_it_gives_help(heald: Heald) -> None:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from heald.cli import selector
 from heald.cli.selector import selection
 from heald.core.errors import UsageError
 from heald.core.event import Failure
-from heald.core.history import Record
+from heald.core.history import History, Record
 from heald.core.state import State
 from heald.core.task import Payload, Task, Work
 
@@ -67,3 +70,14 @@ def test_states_and_failures_must_exist() -> None:
         chosen("state=ok")
     with pytest.raises(UsageError, match="there are user, worker-lost"):
         chosen("failure=bug")
+
+
+def test_tasks_that_are_named_must_be_there() -> None:
+    history = History()
+    history.works[b""] = Work("fit", "function", b"")
+    for task in (1, 2):
+        history.records[task] = Record(Task(task, b"", Payload(b"")), 0.0)
+    assert [record.task.id for record in selector.chosen(["2-9", "fit#1"], history, Path("run.heald"))] == [1, 2]
+    for words, absent in ((["1", "8", "fit#9"], "8 fit#9"), (["3-9"], "3-9"), (["name=x", "1"], "name=x 1")):
+        with pytest.raises(UsageError, match=f"no task of run.heald is {absent}\n"):
+            selector.chosen(words, history, Path("run.heald"))

@@ -64,6 +64,39 @@ def test_detect_wants_to_know_which_of_several(tmp_path: Path) -> None:
     assert "cannot run sinfo" in heald("detect", "here", "--scheduler", "slurm", status=1).stderr
 
 
+SSH = """\
+#!/bin/sh
+case "$*" in *-fN*) exit 1;; "-O check dark") exit 255;; "-O check"*) exit 0;; esac
+while [ $# -gt 1 ]; do shift; done
+exec /bin/sh -c "$1"
+"""
+SINFO = """\
+#!/bin/sh
+case "$*" in
+*--exact*) echo "batch*|4|8|2|4|8000|gpu:a100:2|fast";;
+*) echo "batch*|up|4|1:00:00|1-4";;
+esac
+"""
+
+
+def test_detect_behind_a_login_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for file, text in ((tmp_path / "ssh", SSH), (tmp_path / "there" / "sinfo", SINFO)):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+        file.chmod(stat.S_IRWXU)
+    monkeypatch.setenv("HEALD_SSH", str(tmp_path / "ssh"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".bash_profile").write_text("PATH=$HOME/there WORK=/work/me; export WORK")
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    assert "there is no scheduler on me@there" in heald("detect", "far", "--login", "me@there", status=1).stderr
+    (tmp_path / "there" / "sbatch").touch(stat.S_IRWXU)
+    heald("detect", "far", "--login", "me@there")
+    found = catalog.find("far")
+    assert (found.login, found.scheduler, found.queue, found.scratch) == ("me@there", "slurm", "batch", "$WORK")
+    assert found.node.gpus == 2
+    assert "no connection to dark" in heald("detect", "far", "--login", "dark", status=1).stderr
+
+
 def test_check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     monkeypatch.setenv("COLUMNS", "200")
@@ -74,6 +107,12 @@ def test_check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert "the first result came" in result.stdout
     assert "2 of 2 agents are here" in result.stderr
     assert len(json.loads(heald("check", "local", "--json").stdout)["nodes"]) == 1
+
+
+def test_check_behind_a_login_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("heald.flow.session.send_own_modules", lambda: None)  # which is for the whole process
+    result = heald("check", "local", "--login", "me@there", status=2)
+    assert "heald site detect NAME --login me@there" in result.stderr
 
 
 def test_check_of_a_site_that_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -108,7 +108,6 @@ def test_log_of_an_attempt(heald: Heald) -> None:
     (task,) = json.loads(heald("task", "show", "3", "--json").stdout)
     first = task["attempts"][0]["number"]
     assert heald("task", "log", "3", "--attempt", str(first)).stdout == "simulating 2\n"
-    assert heald("task", "log", "3", "--attempt", "99").stdout == ""
 
 
 def test_log_of_silent_tasks(heald: Heald) -> None:
@@ -123,8 +122,10 @@ def test_log_of_silent_tasks(heald: Heald) -> None:
     ("words", "message"),
     [
         (["ls", "99"], "no task of "),
+        (["show", "1", "99", "fit#98", "state=done"], "no task of "),
         (["ls", "fitt"], "'fitt' chooses no tasks\n  write an id"),
         (["show", "state=lost"], "'lost' is no state of a task\n  there are waiting"),
+        (["log", "3", "--attempt", "99"], "there is no attempt 99 of 3\n  the last one is 2"),
         (["log", "-f", "name=fit"], "2 tasks cannot be followed at once"),
         (["ls", "--run", "nowhere"], "nowhere is no run\n  heald run ls"),
     ],

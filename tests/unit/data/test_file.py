@@ -122,6 +122,23 @@ def test_unpickled_files_are_collected_however_deep() -> None:
     assert len(files) == 3
 
 
+def test_those_that_leave_are_collected_on_their_own() -> None:
+    with collecting("pickled") as left, collecting() as arrived:
+        pickle.loads(pickle.dumps(([File("/a")], File("s3://b/k"))))
+    assert left == arrived == [File("/a"), File("s3://b/k")]
+    assert left[0] is not arrived[0]
+
+
+def test_files_are_written(tmp_path: Path) -> None:
+    file = File(tmp_path / "out.txt")
+    file.write_text("température\n")
+    assert file.path.read_bytes() == "température\n".encode()
+    file.write_bytes(b"\xff")
+    assert file.read_bytes() == b"\xff"
+    File("memory://test-written/x").write_text("hello")
+    assert File("memory://test-written/x").read_text() == "hello"
+
+
 def test_far_files_are_read_and_asked_for(web: Web) -> None:
     file = File(web.url("/data.txt"))
     assert file.read_text() == "some data"

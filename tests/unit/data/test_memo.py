@@ -154,7 +154,10 @@ def test_a_corrupt_result_is_removed_with_a_word(memo: Memo, caplog: pytest.LogC
     assert memo.get(KEY) is None
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "does not begin as a result does" in caplog.text
-    assert memo.corrupt == 1
+    file_of(memo).write_bytes(b"")
+    assert memo.get(KEY) is None
+    assert "cut short" in caplog.text
+    assert memo.corrupt == 2
 
 
 def test_the_result_of_another_key_is_not_taken(memo: Memo, caplog: pytest.LogCaptureFixture) -> None:

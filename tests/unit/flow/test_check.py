@@ -9,6 +9,7 @@ import pytest
 from heald.core.errors import ConfigurationError, SiteError
 from heald.flow import check as module
 from heald.flow.check import check
+from heald.site.node import machine
 from heald.site.profile import Limits, NodeShape, Site
 
 
@@ -17,8 +18,16 @@ def test_each_node_is_tried() -> None:
     found = check(Site("mine", node=NodeShape(cores=1000)), nodes=2, told=said.append)
     assert (found.site, len(found.nodes), found.seconds > 0) == ("mine", 2, True)
     assert all(one.launcher == "fork" and one.endpoint.startswith("tcp://") and one.trip > 0 for one in found.nodes)
-    assert any("cores for a job, and the site says 1000" in remark for remark in found.remarks)
     assert said[-1].endswith("2 of 2 agents are here")
+
+
+@pytest.mark.parametrize("says", [1, 1000])
+def test_a_site_that_is_wrong_about_its_cores_is_told_what_to_write(says: int) -> None:
+    here = machine().shape.cores
+    found = check(Site("mine", node=NodeShape(cores=says)))
+    remarks = [remark.partition(": ")[2] for remark in found.remarks if "cores" in remark]
+    told = f"{here} cores for a job, and the site says {says}: set cores = {here} in its [node]"
+    assert remarks == ([told] if says != here else [])
 
 
 def test_a_job_that_fails_says_what_it_printed() -> None:

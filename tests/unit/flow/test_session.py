@@ -28,6 +28,12 @@ def session() -> Iterator[Session]:
         yield session
 
 
+class Far(heald.ProcessExecutor):
+    """Stands in for one whose workers see no file of this machine."""
+
+    far = "me@there"
+
+
 # -- settings --------------------------------------------------------------------------------------------------------
 
 
@@ -467,6 +473,14 @@ def test_folders_have_names_that_records_can_hold(tmp_path: Path, monkeypatch: p
         Session([heald.ThreadExecutor(1)]).start()
 
 
+def test_a_current_folder_that_was_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(ConfigurationError, match="the current folder is gone"):
+        Session([heald.ThreadExecutor(1)]).start()
+
+
 def test_logs_are_in_its_folder(tmp_path: Path) -> None:
     session = Session([heald.ThreadExecutor(1)], journal=tmp_path / "run.heald", memo=None)
     with pytest.raises(UsageError, match="not opened yet"):
@@ -480,3 +494,37 @@ def test_the_warning_of_no_memo_says_which_argument() -> None:
         held = heald.task(memo=True)(lambda deck, lock: None)
         with pytest.warns(UserWarning, match=r"is run without its memo: \['lock'\]: a _thread.lock cannot be digested"):
             session.call(held, (1,), {"lock": threading.Lock()}).result()
+
+
+# -- files that are seen by nobody there -------------------------------------------------------------------------------
+
+
+def test_a_file_of_this_machine_is_refused_where_none_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parted: list[bool] = []
+    monkeypatch.setattr("heald.flow.session.send_own_modules", lambda: parted.append(True))
+    deck = heald.File(tmp_path / "in.lj")
+    words = r"len: .*in.lj is a file of this machine, and the task would run behind me@there"
+    with Session([Far(workers=1), heald.ProcessExecutor(workers=1, label="here")], memo=None) as session:
+        for wrong in ((deck,), ([{"deck": deck}],)):
+            with pytest.raises(UsageError, match=words) as refused:
+                session.submit(len, *wrong)
+            assert "file.read_bytes()" in refused.value.hint
+        with pytest.raises(UsageError, match=r"sort: .* file of this machine"):
+            session.submit(heald.command(_sort), outputs=[deck])
+        session.submit(len, [heald.File("https://example.org/a")]).cancel()  # of which nobody wants to see the end
+        assert session.submit(len, [str(deck)]).result() == 1
+        assert session.submit(heald.task(executor="here")(_name), heald.File(__file__)).result() == "test_session.py"
+        assert session.submit(heald.join(_joined), deck).result() == "in.lj"
+    assert parted
+
+
+def _sort(outputs: Any = ()) -> str:
+    return "sort"
+
+
+def _name(file: heald.File) -> str:
+    return file.name
+
+
+def _joined(file: heald.File) -> Any:
+    return heald.task(str).submit(file.name)

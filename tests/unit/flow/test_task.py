@@ -99,6 +99,12 @@ def test_only_functions_are_decorated(decorate: Any) -> None:
     with pytest.raises(UsageError, match="3 is no function"):
         decorate(3)
 
+    async def later() -> None:
+        pass
+
+    with pytest.raises(UsageError, match=r"later at 0x\w+> is an async function"):
+        decorate(later)
+
 
 # -- methods ---------------------------------------------------------------------------------------------------------
 

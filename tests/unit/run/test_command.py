@@ -131,6 +131,7 @@ class TestFailures:
     def test_a_command_that_ended_badly(self) -> None:
         found = failed(["a", "b c"], 3, Kills())
         assert found.message == "the command exited with status 3: a 'b c'"
+        assert failed(["/bin/sh", "-c", "echo 'a' | b"], 3, Kills()).message.endswith(" 3: echo 'a' | b")
         assert (found.exit, found.code) == (3, "command-failed")
         assert "PATH" in failed(["sh"], 127, Kills()).hint
         assert "out of memory" in failed(["sh"], -9, Kills()).hint
@@ -160,6 +161,15 @@ class TestFailures:
         found = not_started([str(tmp_path)], PermissionError(13, "Permission denied"))
         assert "could not be started: Permission denied" in found.message
         assert found.exit == 126
+
+    @pytest.mark.parametrize(("first", "hint"), [("echo hello", "#!/bin/sh"), ("#!/no/interpreter", "interpreter")])
+    def test_a_script_that_the_system_cannot_start(self, first: str, hint: str, tmp_path: Path) -> None:
+        script = tmp_path / "script"
+        script.write_text(f"{first}\n")
+        script.chmod(0o755)
+        with pytest.raises(OSError, match="script") as caught:
+            execute([str(script)], {})
+        assert hint in not_started([str(script)], caught.value).hint
 
 
 def test_completed_reads_its_output(tmp_path: Path) -> None:

@@ -400,9 +400,23 @@ class TestLanes:
             host.push(task, work=UNKNOWN)
             host.pump()
             host.end(host.lane_of(task), 1.0)
-        assert len(host.opened) == 1
-        assert host.dispatch.idle == {"here": host.opened}
-        assert host.dispatch.spare == 2
+        (lane,) = host.opened
+        assert host.dispatch.resting == {lane.name: lane}
+        assert len(lane.holds) == 1
+
+    def test_one_that_rests_makes_room_for_what_it_cannot_run(self, host: FakeHost) -> None:
+        host.learn(SHORT, 1.0)
+        (lane,) = host.dispatch.resting.values()
+        host.push(1, needs=Resources(cpus=2))
+        host.pump()
+        assert host.lane_of(1) is lane
+        assert host.dispatch.spare == 0
+
+    def test_of_several_each_is_placed_with_all_in_view(self, host: FakeHost) -> None:
+        host.learn(SHORT, 0.001)
+        host.push(1, 2)
+        host.pump()
+        assert sorted(host.where()) == [[1], [2]]
 
     def test_what_a_dead_lane_held_is_free(self, host: FakeHost) -> None:
         host.push(1, 2, 3, work=UNKNOWN)
@@ -416,7 +430,7 @@ class TestLanes:
 
     def test_an_idle_one_that_died_is_not_used_again(self, host: FakeHost) -> None:
         host.learn(SHORT, 1.0)
-        (lane,) = host.dispatch.idle["here"]
+        (lane,) = host.dispatch.resting.values()
         host.dispatch.gone(lane, [])
         host.push(1)
         host.pump()
@@ -474,6 +488,6 @@ def test_every_task_ends_once_whatever_happens(cpus: int, seed: int, tasks: list
         host.time_passes()
         used = sum(lane.lease.needs.cpus for lane in host.opened if lane.lease)
         assert used + host.dispatch.spare == cpus
-        assert all(lane.fifo for lane in host.dispatch.lanes.values())
+        assert all(lane.fifo or lane.name in host.dispatch.resting for lane in host.dispatch.lanes.values())
     assert sorted(ended) == sorted(expected)
-    assert host.dispatch.spare == cpus
+    assert host.dispatch.spare + len(host.dispatch.resting) == cpus

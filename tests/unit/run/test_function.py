@@ -59,6 +59,22 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
             cloudpickle.unregister_pickle_by_value(module)
 
 
+def test_modules_beside_the_script_go_by_value_where_workers_have_others(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load("heald_beside", found=True)
+    load("mine", found=True)
+    assert importable("mine")
+    monkeypatch.setattr(function, "_own_sent", False)  # and so again after this test
+    sent: list[ModuleType] = []
+    monkeypatch.setattr(function, "send_by_value", sent.append)
+    function.send_own_modules()
+    assert not importable("mine")
+    assert {sys.modules["mine"], sys.modules["heald_beside"]} <= set(sent)
+    assert all(map(importable, ("json", "msgspec", "heald.run.function", "sys")))
+    assert not {sys.modules["json"], sys.modules["msgspec"], function, sys.modules["__main__"]} & set(sent)
+
+
 def test_attribute_goes_down() -> None:
     assert attribute("pathlib", "Path.exists") is Path.exists
     with pytest.raises(AttributeError):

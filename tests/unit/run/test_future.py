@@ -353,6 +353,11 @@ class TestStandingForItsValue:
         assert item.result() == 2
         assert repr(item) == "<heald.Future square['energy'][1]#7 done>"
 
+    @pytest.mark.parametrize("use", [iter, list, lambda future: 1 in future, lambda future: (lambda a, b: a)(*future)])
+    def test_it_has_items_but_none_after_another(self, future: Future[Any], use: Callable[[Any], Any]) -> None:
+        with pytest.raises(TypeError, match=r"not iterable|must be an iterable"):
+            use(future)
+
     def test_an_item_in_arguments(self, future: Future[Any]) -> None:
         payload, placeholders = pack([future["a"]["b"], future], None, subject="the arguments")
         whole = {"a": {"b": 5}}

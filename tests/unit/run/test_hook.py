@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 from heald.core.event import Failure
 from heald.core.retry import USER
 from heald.run.hook import judged
@@ -26,3 +28,8 @@ def test_a_hook_that_raises_ends_it() -> None:
     found = judged(lambda failure, attempt: 1 / 0, NO, 1)
     assert found.final
     assert found.message == "ValueError: no; its retry hook raised ZeroDivisionError: division by zero"
+
+
+def test_a_hook_that_calls_sys_exit_ends_it_and_no_more() -> None:
+    found = judged(lambda failure, attempt: sys.exit(4), NO, 1)
+    assert (found.message, found.final) == ("ValueError: no; its retry hook raised SystemExit: 4", True)

@@ -367,6 +367,12 @@ class TestDeath:
         assert Path(found.stdout).read_text() == "the last words"
         assert found.stderr == ""
 
+    def test_what_it_printed_stays_where_the_disk_is_full(self, lane: Lane, tmp_path: Path) -> None:
+        (tmp_path / "worker-3.out").write_text("the last words")
+        (tmp_path / "1").touch()  # no folder can be made here
+        found = lane.with_logs(Failure("worker-lost", "gone"), order(1002), tmp_path)
+        assert found.stdout == str(tmp_path / "worker-3.out")
+
 
 def test_closing_lets_go_of_all_descriptors(selector: Selector) -> None:
     before = len(os.listdir("/proc/self/fd"))

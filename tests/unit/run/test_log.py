@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from heald.core.event import Failure
 from heald.run import log
 
 
@@ -52,3 +53,13 @@ def test_tail_is_fit_for_a_terminal(tmp_path: Path) -> None:
     file.write_bytes(b"\x1b[31mred\x1b[0m\x00\n10%\r20%\n")
     assert log.tail(file) == "red\ufffd\n10%\n20%"
     assert log.tail(file, lines=1) == "20%"
+
+
+def test_of_a_host_that_shares_no_files(tmp_path: Path) -> None:
+    (tmp_path / "err").write_text("last words\n")
+    failure = Failure("user", "no").with_logs("", f"{tmp_path}/err")
+    there = log.abroad(failure, "me@there")
+    assert (there.stdout, there.stderr) == ("", f"me@there:{tmp_path}/err")
+    assert there.printed == ("", "last words")
+    plain = Failure("user", "no")
+    assert log.abroad(plain, "me@there") is plain

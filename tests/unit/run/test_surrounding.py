@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from heald.core.environment import PLAIN, Environment
+from heald.core.errors import StagingError
 from heald.run.protocol import Setup
 from heald.run.surrounding import Surrounding
 
@@ -120,6 +121,16 @@ class TestRestore:
         assert found != 0o777
         assert default
 
+    def test_where_modules_are_found_and_how_deep_calls_go(self, after: Callable[..., Any]) -> None:
+        found: list[tuple[list[str], int]] = []
+
+        def change() -> None:
+            found.append((sys.path[:], sys.getrecursionlimit()))
+            sys.path = []
+            sys.setrecursionlimit(60)
+
+        assert after(change, lambda: found == [(sys.path, sys.getrecursionlimit())])
+
     def test_streams(self, after: Callable[..., Any], tmp_path: Path) -> None:
         def replace() -> None:
             import io
@@ -205,11 +216,13 @@ class TestEnter:
             (tmp_path / "file").touch()
             try:
                 surrounding.enter(Environment(directory=str(tmp_path / "file" / "x")), 7)
-            except OSError as raised:
-                return type(raised).__name__
+            except StagingError as raised:
+                return str(raised)
             return ""
 
-        assert apart(run) == "NotADirectoryError"
+        told = apart(run)
+        assert f"{tmp_path / 'file' / 'x'} cannot be made, or used: Not a directory" in told
+        assert "directory=" in told
 
 
 class TestHold:

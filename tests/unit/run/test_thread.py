@@ -141,7 +141,9 @@ def test_the_thread_of_a_task_that_fails_goes_on(session: heald.Session) -> None
     def leave() -> None:
         raise SystemExit(3)
 
-    assert isinstance(session.submit(leave).exception(), SystemExit)
+    for call in (heald.task(leave), heald.join(leave)):
+        with pytest.raises(heald.TaskError, match=r"it called sys.exit\(3\)"):  # and the caller does not end
+            call.submit().result()
     assert [session.submit(abs, -1).result() for _ in range(5)] == [1] * 5
 
 

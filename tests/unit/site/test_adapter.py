@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint
+from typing import Any
 
 import pytest
 
 from heald.core.errors import ConfigurationError
 from heald.site import adapter
 from heald.site.adapter import connect
+from heald.site.command import Answer
 from heald.site.local import Local
 from heald.site.profile import Site
 from heald.site.slurm import Slurm
@@ -27,6 +29,14 @@ def test_people_are_protected_by_default() -> None:
     assert connect(Site("a", scheduler="slurm"), interval=0.5).interval == 0.5
     assert isinstance(connect(Site("a", scheduler="slurm")).scheduler, Slurm)
     assert connect(Site("a")).interval < 1
+
+
+def test_programs_are_run_on_the_login_node(program: Any) -> None:
+    program.answers["squeue"] = program.answers["sacct"] = Answer(0)
+    found = connect(Site("a", scheduler="slurm", login="me@there"), ask=program)
+    assert found.status(["1"])["1"].state.name == "missing"
+    with pytest.raises(ConfigurationError, match=r"a is behind me@there, and its scheduler 'local' starts .* here"):
+        connect(Site("a", login="me@there"))
 
 
 def test_others_are_found_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:

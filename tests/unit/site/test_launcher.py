@@ -218,6 +218,12 @@ class TestBound:
         assert self.run(2, cores) in (f"{first},{last}", f"{first}-{last}")
         assert self.run(1, [], devices).endswith("GPU-1,GPU-2")
 
+    def test_a_rank_is_told_as_the_vendor_wants_it(self) -> None:
+        show = ["sh", "-c", 'echo "$ROCR_VISIBLE_DEVICES $HIP_VISIBLE_DEVICES $HEALD_GPUS $ZE_AFFINITY_MASK"']
+        argv = [*bound(Pals(), [], [["2"], ["3", "5"]], "amd"), *show]
+        ran = subprocess.run(argv, env={**os.environ, "PALS_RANKID": "1"}, capture_output=True, text=True)
+        assert ran.stdout == "3,5 0,1 3,5 \n"
+
     def test_a_rank_too_many_is_an_error(self) -> None:
         assert self.run(2, [[0], [0]]) == "heald: no cores were given to rank 2"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from heald.core.errors import SubmitFailed
+from heald.site.command import ask
 from heald.site.local import Local
 from heald.site.profile import Site
 from heald.site.scheduler import Job, JobState, JobStatus
@@ -19,7 +20,7 @@ Wait = Callable[[Callable[[], object]], None]
 
 @pytest.fixture
 def local(wait_until: Wait) -> Iterator[Local]:
-    local = Local.of(Site("here"))
+    local = Local.of(Site("here"), ask)
     yield local
     ids = list(local._jobs)
     local.cancel(ids)
@@ -41,8 +42,8 @@ def test_it_stands_in_for_many_nodes(local: Local, tmp_path: Path, wait_until: W
 def test_inside_a_batch_job(monkeypatch: pytest.MonkeyPatch, wait_until: Wait) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_JOB_NODELIST", "n[1-3]")
-    assert Local.of(Site("here")).hosts == ()
-    local = Local.of(Site("here", launcher="srun"))
+    assert Local.of(Site("here"), ask).hosts == ()
+    local = Local.of(Site("here", launcher="srun"), ask)
     id = local.submit(Job(name="a", command=("sleep", "100"), nodes=2))
     assert local.status([id])[id].hosts == ("n1", "n2")
     with pytest.raises(SubmitFailed, match="the job b needs 2 hosts: 1 of 3 are free"):

@@ -110,6 +110,12 @@ class TestDevices:
         here = machine(variables, tree.root)
         assert (here.gpu, here.gpus) == found
 
+    def test_slurm_names_them_for_every_vendor(self, tree: Tree) -> None:
+        tree.write("sys/class/kfd/kfd/topology/nodes/0/properties", "simd_count 440")
+        names = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
+        here = machine(dict.fromkeys(names, "2,3"), tree.root)
+        assert (here.gpu, here.gpus) == ("amd", ("2", "3"))
+
     def test_amd(self, tree: Tree) -> None:
         for number, units in enumerate((0, 0, 440, 440, 440)):  # the first two are processors
             tree.write(
@@ -127,6 +133,8 @@ class TestDevices:
         tree.write("sys/class/drm/card9/device/vendor", "0x1a03")
         here = machine({}, tree.root)
         assert (here.gpu, here.gpus) == ("intel", ("0.0", "0.1", "1"))
+        assert machine({"ZE_FLAT_DEVICE_HIERARCHY": "COMPOSITE"}, tree.root).gpus == here.gpus
+        assert machine({"ZE_FLAT_DEVICE_HIERARCHY": "FLAT"}, tree.root).gpus == ("0", "1", "2")
 
 
 class TestGrant:

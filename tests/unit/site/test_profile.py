@@ -79,12 +79,6 @@ def test_limits_are_those_of_the_queue_or_the_qos() -> None:
     assert Site("a", queue="other", queues=limits).limits == Limits()
 
 
-def test_its_folder_may_name_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SCRATCH", "/scratch/me")
-    assert Site("a", scratch="$SCRATCH/runs").folder == "/scratch/me/runs"
-    assert Site("a").folder == ""
-
-
 def test_shapes_in_words() -> None:
     assert NodeShape().words == ""
     assert NodeShape(cores=2, gpus=3).words == "2 cores, 3 GPUs"

@@ -99,9 +99,11 @@ class TestAccounting:
             "2|COMPLETED|1795351867|1795351870|0:0|n1|None\n"
             "3_1|FAILED|1795351867|1795351870|2:0|n1|JobArrayTaskLimit\n"
             "4|OUT_OF_MEMORY|1795351867|1795351870|0:125|n1|OutOfMemory\n"
+            "5|TIMEOUT|1795351867|1795351870|0:0|n1|None\n"
         )
         assert [(status.state.name, status.exit) for status in found.values()] == [
             ("cancelled", -15), ("done", 0), ("failed", 2), ("out_of_memory", -125),
+            ("timeout", None),
         ]  # fmt: skip
         assert found["1"].hosts == ("n1", "n2")
 

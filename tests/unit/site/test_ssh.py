@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from heald.core.errors import ConfigurationError, SubmitFailed
+from heald.site.command import ask
 from heald.site.profile import NodeShape, Site
 from heald.site.scheduler import Job, JobState
 from heald.site.ssh import Ssh
@@ -29,7 +30,7 @@ def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait_until: Wait) -> It
     program.write_text(FAKE)
     program.chmod(stat.S_IRWXU)
     monkeypatch.setenv("HEALD_SSH", str(program))
-    ssh = Ssh.of(Site("lab", scheduler="ssh", hosts=("a", "b", "dark"), node=NodeShape(cores=8)))
+    ssh = Ssh.of(Site("lab", scheduler="ssh", hosts=("a", "b", "dark"), node=NodeShape(cores=8)), ask)
     yield ssh
     ids = list(ssh._jobs)
     ssh.cancel(ids)
@@ -70,4 +71,4 @@ def test_facts(ssh: Ssh) -> None:
 
 def test_a_site_without_hosts() -> None:
     with pytest.raises(ConfigurationError, match="the site lab names no hosts"):
-        Ssh.of(Site("lab", scheduler="ssh"))
+        Ssh.of(Site("lab", scheduler="ssh"), ask)

@@ -292,6 +292,13 @@ def test_scratch_runs_are_new_and_ours() -> None:
     assert runs_directory().stat().st_mode & 0o777 == 0o700
 
 
+def test_a_place_where_no_scratch_run_can_be_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/proc/nobody")
+    with pytest.raises(JournalError, match="cannot make /proc/nobody/heald/runs/") as caught:
+        scratch_run()
+    assert "XDG_STATE_HOME" in caught.value.hint
+
+
 def test_prune_keeps_the_newest_and_all_that_live() -> None:
     assert prune() == []
     runs_directory().mkdir(parents=True)

@@ -25,7 +25,9 @@ def scanned(path: Path) -> list[bytes]:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "journal.log"
+    folder = tmp_path / "my run.heald"
+    folder.mkdir()
+    return folder / "journal.log"
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64, 1 << 20])
@@ -44,7 +46,8 @@ def test_any_flipped_bit_before_the_last_frame_is_damage(path: Path) -> None:
         path.write_bytes(data)
         with pytest.raises(JournalCorrupt, match="damaged at byte") as caught:
             scanned(path)
-        assert "truncate -s" in caught.value.hint
+        assert "`truncate -s " in caught.value.hint
+        assert f" '{path}'`" in caught.value.hint, "ready to be typed"
 
 
 def test_any_flipped_bit_in_the_last_frame_ends_the_journal_before_it(path: Path) -> None:

@@ -16,7 +16,9 @@ from heald.store.owner import Owner, give, lock, owner_in, refuse_living, take, 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "owner"
+    folder = tmp_path / "my run.heald"
+    folder.mkdir()
+    return folder / "owner"
 
 
 def changed(owner: Owner, **fields: object) -> Owner:
@@ -74,7 +76,7 @@ def test_a_living_owner_keeps_it(path: Path) -> None:
     take(path, first)
     with pytest.raises(JournalLocked, match=f"process {os.getpid()} of .* since 20") as caught:
         take(path, this_process())
-    assert caught.value.hint == f"wait for it to end, or only look: heald run show {path.parent}"
+    assert caught.value.hint == f"wait for it to end, or only look: heald run show '{path.parent}'"
     assert owner_in(path) == first
 
 

@@ -51,10 +51,10 @@ class Head:
         self.met_agents.append((name, hello))
         return self.unwanted.get(hello, "")
 
-    def heard(self, name: bytes, frames: Any) -> None:
-        if bytes(frames[0]) == b"nonsense":
+    def heard(self, name: bytes, body: Any) -> None:
+        if bytes(body) == b"nonsense":
             raise UsageError("nonsense")
-        self.said[name].append(bytes(frames[0]))
+        self.said[name].append(bytes(body))
 
     def lost(self, name: bytes, reason: str) -> None:
         self.losses.append((name, reason))
@@ -67,7 +67,7 @@ class Head:
         return answer.get(timeout=PATIENCE)
 
     def send(self, name: bytes, text: bytes) -> None:
-        self.do(lambda hub: hub.send(name, [text]))
+        self.do(lambda hub: hub.send(name, text))
 
     def close(self) -> None:
         """As a head that is killed: nobody is told."""
@@ -105,11 +105,11 @@ class Agent:
     def hello(self) -> bytes:
         return self.name + b" is here"
 
-    def welcomed(self) -> None:
+    def welcomed(self, greeting: bytes) -> None:
         self.welcomes += 1
 
-    def heard(self, frames: Any) -> None:
-        self.said.append(bytes(frames[0]))
+    def heard(self, body: Any) -> None:
+        self.said.append(bytes(body))
 
     def serve_until(self, met: Callable[[], object], *others: Agent) -> None:
         deadline = time.monotonic() + PATIENCE

@@ -72,11 +72,11 @@ class World:
     def hello(self):
         return b""
 
-    def welcomed(self):
+    def welcomed(self, greeting):
         self.told, self.got = [], []
 
     def heard(self, *words):
-        text = bytes(words[-1][0])
+        text = bytes(words[-1])
         if len(words) == 2:
             self.unrecorded.append(text)
         else:
@@ -87,12 +87,12 @@ class World:
     def agent_sends(self, number):
         if self.link.welcome:
             self.told.append(b"%d" % len(self.told))
-            self.link.send([self.told[-1]])
+            self.link.send(self.told[-1])
 
     def head_sends(self, number):
         if AGENT in self.hub._peers:
             self.hub.sent.append(b"%d" % len(self.hub.sent))
-            self.hub.send(AGENT, [self.hub.sent[-1]])
+            self.hub.send(AGENT, self.hub.sent[-1])
 
     def up(self, number):
         line = self.lines[number % len(self.lines)]
@@ -185,7 +185,7 @@ def test_the_last_words_of_a_dead_head_are_not_listened_to():
         world.head_sends(0)
         world.settle()
         for kind in (WHO, WELCOME, DATA):  # they come on a connection that was slower than the new one
-            world.link.read(pack(Head(VERSION, kind, dead, 2), [b"from the dead"]))
+            world.link.read(pack(Head(VERSION, kind, dead, 2), b"from the dead"))
         world.agent_sends(0)
         world.settle()
         assert world.record == world.told == [b"0", b"1"]

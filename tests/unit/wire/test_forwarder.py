@@ -30,9 +30,9 @@ class Far:
         self.started: list[subprocess.Popen[bytes]] = []
 
     def start(self, interface: str = "lo", port: int = 0, patience: str = PATIENCE, path: str = ""):
-        words = [sys.executable, "-I", "-W", "error", "-c", "exec(eval(input()))", path or self.path, interface]
+        words = [sys.executable, "-I", "-W", "error", "-c", "exec(eval(input()))", interface, patience]
         process = subprocess.Popen(
-            [*words, str(port), patience],
+            [*words, f"{port}:{path or self.path}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -84,7 +84,7 @@ def test_python_3_6_understands_it(name):
 def test_it_passes_on_what_comes_both_ways(far):
     said = far.listening(far.start())
     assert said["interfaces"]["lo"] == "127.0.0.1"
-    agent, head = far.call(said["port"])
+    agent, head = far.call(said["ports"][0])
     with agent, head:
         for one, other in ((agent, head), (head, agent)):
             one.sendall(b"hello")
@@ -92,7 +92,7 @@ def test_it_passes_on_what_comes_both_ways(far):
 
 
 def test_it_passes_on_much_at_once(far):
-    agent, head = far.call(far.listening(far.start())["port"])
+    agent, head = far.call(far.listening(far.start())["ports"][0])
     content = os.urandom(20_000_000)
     with agent, head:
         thread = threading.Thread(target=agent.sendall, args=(content,))
@@ -105,7 +105,7 @@ def test_it_passes_on_much_at_once(far):
 
 
 def test_many_at_once(far):
-    port = far.listening(far.start())["port"]
+    port = far.listening(far.start())["ports"][0]
     calls = [far.call(port) for _ in range(50)]
     for number, (agent, _) in enumerate(calls):
         agent.sendall(b"%d" % number)
@@ -117,14 +117,14 @@ def test_many_at_once(far):
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_when_one_side_hangs_up_so_does_the_other(far, which):
-    ends = far.call(far.listening(far.start())["port"])
+    ends = far.call(far.listening(far.start())["ports"][0])
     ends[which].close()
     with ends[1 - which] as left:
         assert left.recv(1) == b""
 
 
 def test_when_the_head_does_not_listen(far):
-    port = far.listening(far.start())["port"]
+    port = far.listening(far.start())["ports"][0]
     far.head.close()
     with socket.create_connection(("127.0.0.1", port), timeout=10) as agent:
         assert agent.recv(1) == b""
@@ -132,7 +132,7 @@ def test_when_the_head_does_not_listen(far):
 
 def test_it_ends_with_its_connection_to_the_head(far):
     process = far.start()
-    agent, head = far.call(far.listening(process)["port"])
+    agent, head = far.call(far.listening(process)["ports"][0])
     process.stdin.close()
     assert process.wait(10) == 0
     with agent, head:
@@ -159,11 +159,11 @@ def test_it_lives_while_the_head_is_heard(far):
 
 def test_a_successor_takes_the_port_when_it_is_free(far):
     first = far.start()
-    port = far.listening(first)["port"]
+    port = far.listening(first)["ports"][0]
     os.link(far.path, f"{far.path}-2")
     second = far.start(port=port, path=f"{far.path}-2")
     first.stdin.close()
-    assert far.listening(second)["port"] == port
+    assert far.listening(second)["ports"][0] == port
 
 
 @pytest.mark.parametrize(

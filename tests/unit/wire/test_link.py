@@ -41,7 +41,7 @@ def test_without_a_key_nothing_is_heard_or_said(head):
     intruder = context.socket(zmq.DEALER)
     intruder.linger = 0
     intruder.connect(head.endpoints[0])
-    intruder.send(Channel().message(HELLO, 0, [b"let me in"]))
+    intruder.send(Channel().message(HELLO, 0, b"let me in"))
     assert not intruder.poll(500)
     assert not head.met_agents
     intruder.close()
@@ -99,7 +99,7 @@ def test_nobody_there(listener, open_agent):
 
 def test_it_can_connect_again_at_any_time(head, agent):
     for number in range(5):
-        agent.link.send([b"%d" % number])
+        agent.link.send(b"%d" % number)
         agent.link.connect(head.endpoints)
         head.send(b"agent", b"%d" % number)
     agent.serve_until(lambda: len(agent.said) == len(head.said[b"agent"]) == 5)
@@ -117,7 +117,7 @@ def test_what_was_sent_while_the_line_was_cut_arrives(head, open_agent, open_pro
     for number in range(20):
         if number % 5 == 2:
             proxy.cut()
-        agent.link.send([b"%d" % number])
+        agent.link.send(b"%d" % number)
         head.send(b"agent", b"%d" % number)
     agent.serve_until(lambda: len(agent.said) == 20 and not agent.unsafe)
     assert agent.said == head.said[b"agent"] == [b"%d" % number for number in range(20)]
@@ -135,7 +135,7 @@ def test_everything_arrives_once_and_in_order_over_a_line_that_breaks_all_the_ti
     expected = [chance.randbytes(chance.choice((10, 1000, 30_000))) for _ in range(30)]
     for text in expected:
         for one in agents:
-            one.link.send([text])
+            one.link.send(text)
             head.send(one.name, text)
             one.link.serve()
     agents[0].serve_until(
@@ -159,20 +159,20 @@ def test_a_head_that_was_started_again_is_told_anew(open_head, open_agent):
     first = open_head()
     agent = open_agent()
     agent.link.connect(first.endpoints)
-    agent.link.send([b"for the first"])
+    agent.link.send(b"for the first")
     first.send(b"agent", b"from the first")
     agent.serve_until(lambda: agent.said and not agent.unsafe)
     first.committing = False
-    agent.link.send([b"lost with the first"])
+    agent.link.send(b"lost with the first")
     agent.serve_until(lambda: len(first.said[b"agent"]) == 2)
     first.close()
-    agent.link.send([b"to nobody"])
+    agent.link.send(b"to nobody")
 
     second = open_head(port=first.port)
     agent.serve_until(lambda: agent.welcomes == 2)
     assert second.met_agents == [(b"agent", b"agent is here")]
     assert agent.unsafe == 0  # a new conversation: the listener knows what the new head is to be told
-    agent.link.send([b"for the second"])
+    agent.link.send(b"for the second")
     second.send(b"agent", b"from the second")
     agent.serve_until(lambda: len(agent.said) == 2 and not agent.unsafe)
     assert second.said == {b"agent": [b"for the second"]}
@@ -187,7 +187,7 @@ def test_a_head_that_was_started_again_elsewhere(open_head, open_agent):
     second = open_head()
     agent.link.connect(second.endpoints)
     assert agent.welcomes == 2
-    agent.link.send([b"one"])
+    agent.link.send(b"one")
     agent.serve_until(lambda: not agent.unsafe)
     assert second.said == {b"agent": [b"one"]}
 
@@ -203,7 +203,7 @@ def test_heads_that_die_behind_a_line_that_breaks(open_head, open_agent, open_pr
         already = len(agent.said)
         sent = [b"%d/%d" % (life, number) + bytes(chance.choice((0, 20_000))) for number in range(20)]
         for text in sent:
-            agent.link.send([text])
+            agent.link.send(text)
             head.send(b"agent", text)
         if chance.random() < 0.5:
             agent.serve_until(lambda sent=sent, already=already: agent.said[already:] == sent and not agent.unsafe)

@@ -32,11 +32,11 @@ class End:
         self.got = []
         self.sent = []
         self.out = transport
-        self.peer = Peer(transport, lambda frames: self.got.append(bytes(frames[0])))
+        self.peer = Peer(transport, lambda body: self.got.append(bytes(body)))
 
     def send(self):
         self.sent.append(b"%d" % len(self.sent))
-        self.peer.send([self.sent[-1]])
+        self.peer.send(self.sent[-1])
 
 
 def pair():

@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -24,18 +25,18 @@ if "-O" in words:
     sys.exit(0 if os.path.exists(folder + "/open") else 255)
 if os.path.exists(folder + "/down"):
     sys.exit("ssh: connect to host there port 22: No route to host")
-inner, _, target = words[words.index("-R") + 1].partition(":")
+ways = [word[2:].partition(":")[::2] for word in words if word.startswith("-R")]
 
 def copy(one, other):
     while data := one.recv(65536):
         other.sendall(data)
     other.shutdown(socket.SHUT_WR)
 
-def serve():
+def serve(inner, target):
     server = socket.socket(socket.AF_UNIX)
     server.bind(inner)
     server.listen()
-    ready.set()
+    ready.release()
     while True:
         near, _ = server.accept()
         if target.startswith("/"):
@@ -47,10 +48,11 @@ def serve():
         for ends in ((near, far), (far, near)):
             threading.Thread(target=copy, args=ends, daemon=True).start()
 
-ready = threading.Event()
+ready = threading.Semaphore(0)
 if not os.path.exists(folder + "/deaf"):
-    threading.Thread(target=serve, daemon=True).start()
-    ready.wait()
+    for way in ways:
+        threading.Thread(target=serve, args=way, daemon=True).start()
+        ready.acquire()
 def feed():
     while data := os.read(0, 65536):
         os.write(command.stdin.fileno(), data)
@@ -74,16 +76,17 @@ def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "calls").touch()
     yield tmp_path
     for words in map(ast.literal_eval, (tmp_path / "calls").read_text().splitlines()):
-        if "-R" in words:  # the server of an ssh that is killed at once has nobody to remove this
-            Path(words[words.index("-R") + 1].partition(":")[0]).unlink(missing_ok=True)
+        for word in words:
+            if word.startswith("-R"):  # the server of an ssh that is killed at once has nobody to remove this
+                Path(word[2:].partition(":")[0]).unlink(missing_ok=True)
 
 
 @pytest.fixture
 def open_relay(ssh: Path) -> Iterator[Callable[..., Relay]]:
     relays: list[Relay] = []
 
-    def make(endpoint: str, **options: str) -> Relay:
-        relays.append(Relay("there", endpoint, **{"python": sys.executable, "interface": "lo", **options}))
+    def make(*endpoints: str, **options: Any) -> Relay:
+        relays.append(Relay("there", endpoints, **{"python": sys.executable, "interface": "lo", **options}))
         return relays[-1]
 
     yield make
@@ -97,11 +100,11 @@ def of_ssh() -> list[psutil.Process]:
 
 
 def test_agents_reach_the_head_by_it(head, open_agent, open_relay):
-    endpoints = open_relay(head.endpoints[0]).start()
+    (endpoints,) = open_relay(head.endpoints[0]).start()
     assert endpoints != head.endpoints
     agent = open_agent()
     agent.link.connect(endpoints)
-    agent.link.send([b"one"])
+    agent.link.send(b"one")
     head.send(b"agent", b"two")
     agent.serve_until(lambda: agent.said and not agent.unsafe)
     assert head.said == {b"agent": [b"one"]}
@@ -111,18 +114,42 @@ def test_a_head_that_listens_on_a_socket_of_the_file_system(open_head, open_agen
     path = str(tmp_path_factory.mktemp("s") / "head")
     open_head(paths=(path,))
     agent = open_agent()
-    agent.link.connect(open_relay(f"ipc://{path}").start())
+    agent.link.connect(open_relay(f"ipc://{path}").start()[0])
     assert agent.link.welcome
 
 
 def test_all_addresses_of_the_host_unless_one_is_named(head, open_relay):
-    one = open_relay(head.endpoints[0]).start()
+    (one,) = open_relay(head.endpoints[0]).start()
     assert [endpoint.rpartition(":")[0] for endpoint in one] == ["tcp://127.0.0.1"]
     from heald.wire.address import candidates, endpoint
 
-    several = open_relay(head.endpoints[0], interface="").start()
+    (several,) = open_relay(head.endpoints[0], interface="").start()
     port = several[0].rpartition(":")[2]
     assert several == [endpoint(address, port) for address in candidates()]
+
+
+def test_several_ends_of_one_head(open_head, open_agent, open_relay):
+    heads = [open_head(), open_head()]
+    both = open_relay(*(head.endpoints[0] for head in heads)).start()
+    for head, endpoints in zip(heads, both, strict=True):
+        agent = open_agent()
+        agent.link.connect(endpoints)
+        agent.link.send(b"one")
+        agent.serve_until(lambda agent=agent: not agent.unsafe)
+        assert head.said == {b"agent": [b"one"]}
+
+
+def test_the_ports_of_a_head_that_was_killed_are_taken_again(head, open_relay):
+    first = open_relay(head.endpoints[0])
+    (endpoints,) = first.start()
+    port = int(endpoints[0].rpartition(":")[2])
+    first.close()
+    assert open_relay(head.endpoints[0], ports=(port,)).start() == [endpoints]
+
+
+def test_other_ports_where_those_cannot_be_had(head, open_relay):
+    (endpoints,) = open_relay(head.endpoints[0], ports=(1 << 20,)).start()
+    assert endpoints
 
 
 def test_nothing_is_left_when_it_is_closed(head, open_relay):
@@ -137,13 +164,13 @@ def test_nothing_is_left_when_it_is_closed(head, open_relay):
 
 
 def test_the_connection_is_made_again_at_the_same_port(head, open_agent, open_relay, ssh, caplog, wait_until):
-    endpoints = open_relay(head.endpoints[0]).start()
+    (endpoints,) = open_relay(head.endpoints[0]).start()
     agent = open_agent()
     agent.link.connect(endpoints)
     for number in range(3):
         for process in of_ssh():
             process.send_signal(signal.SIGKILL)
-        agent.link.send([b"%d" % number])
+        agent.link.send(b"%d" % number)
         head.send(b"agent", b"%d" % number)
         agent.serve_until(lambda number=number: len(agent.said) == number + 1 and not agent.unsafe)
     assert head.said == {b"agent": [b"0", b"1", b"2"]}
@@ -152,7 +179,7 @@ def test_the_connection_is_made_again_at_the_same_port(head, open_agent, open_re
 
 
 def test_it_tries_until_it_can(head, open_agent, open_relay, ssh, caplog, wait_until):
-    endpoints = open_relay(head.endpoints[0]).start()
+    (endpoints,) = open_relay(head.endpoints[0]).start()
     (ssh / "down").touch()
     for process in of_ssh():
         process.kill()

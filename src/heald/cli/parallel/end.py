@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from heald.core.errors import TaskError, WalltimeExceeded
+from heald.run.kernel import exit_text
 
 
 class End(msgspec.Struct):
@@ -35,8 +36,9 @@ def ends_of(future: Any, begun: float, count: int) -> list[End]:
     """How tries of `count` jobs ended that were given out together: of as many as were run, and at least the first."""
     try:
         return [
-            End(one.started, one.seconds, max(0, one.returncode), max(0, -one.returncode), one.stdout, one.stderr)
+            End(one.started, one.seconds, max(0, code), max(0, -code), one.stdout, one.stderr, _killed(code))
             for one in future.result()
+            for code in (one.returncode,)
         ]
     except CancelledError:
         return [End(begun, time.time() - begun, -1, signal.SIGTERM, dropped=True) for _ in range(count)]
@@ -44,7 +46,13 @@ def ends_of(future: Any, begun: float, count: int) -> list[End]:
         status, number = getattr(raised, "returncode", 0) or 1, 0
         if isinstance(raised, WalltimeExceeded):
             status, number = -1, signal.SIGTERM
-        return [End(begun, time.time() - begun, status, number, *_logs(raised), message=raised.message)]
+        _, _, reason = raised.message.partition(": ")  # after the name of a task, of which jobs know nothing
+        return [End(begun, time.time() - begun, status, number, *_logs(raised), reason or raised.message)]
+
+
+def _killed(code: int) -> str:
+    """What a shell would say when a program ends with `code`, as in `subprocess`; empty where it says nothing."""
+    return f"it {exit_text(code)}" if code < 0 and -code not in (signal.SIGINT, signal.SIGPIPE) else ""
 
 
 def _logs(raised: TaskError) -> tuple[Path | None, Path | None]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from heald.cli.parallel.option import Options
 
 _HELP = """\
-heald run [options] 'COMMAND {}' ::: a b c      run COMMAND for each input
-heald run [options] 'COMMAND {}' :::: file      inputs are the lines of a file
-... | heald run [options] 'COMMAND {}'          inputs are the lines of standard input
-... | heald run --pipe [options] COMMAND        blocks of standard input, one a job
+heald run [options] 'COMMAND {}' ::: a b c   run COMMAND for each input
+heald run [options] 'COMMAND {}' :::: file   inputs are the lines of a file
+... | heald run [options] 'COMMAND {}'       ... or those of standard input
+... | heald run --pipe [options] COMMAND     blocks of standard input, one a job
 
 Examples
   heald run gzip -9 ::: *.log
@@ -20,15 +20,19 @@ Examples
   zcat big.gz | heald run --pipe --block 10M 'grep -c x'
 
 Placeholders
-  {} input   {.} without ending   {/} without folder   {//} its folder   {/.} neither
-  {1} {2.} {-1/} input of one source   {name} with --header :   {#} number of the job   {%} its slot
-  More with --plus: {..} {+.} {##} {%END} {#START} {/OLD/NEW} {:FROM:LENGTH} {^a} {,A}
+  {} input   {.} without ending   {/} without folder   {//} its folder
+  {/.} without both   {#} number of the job   {%} its slot
+  {1} {2.} {-1/} input of one source   {name} the same, with --header :
+  --plus: {..} {+.} {##} {%END} {#START} {/OLD/NEW} {:FROM:LENGTH} {^a} {,A}
 
 Inputs
-  ::: words   :::: files (- for standard input)   :::+ ::::+ go along with the source before
-  -a FILE   -0   -d SIGN   --colsep PATTERN   --csv   --header :   --link   --trim l|r|lr   -E STOP
+  ::: words   :::: files (- for standard input)
+  :::+ ::::+  go along with the source before, as all do with --link
+  -a FILE   -0   -d SIGN   --colsep PATTERN   --csv   --header :
+  -E STOP   --trim l|r|lr   --shuf
   -r          no empty inputs
-  -N COUNT    inputs for each job    -X, -m    as many as fit    -s SIZE    longest line    --shuf
+  -N COUNT    inputs for each job
+  -X, -m      as many as fit   -s SIZE  longest line
 
 Running
   -j COUNT    jobs at once: 4, +1, -1, 50%, 0 for all
@@ -46,7 +50,8 @@ Output
   --joblog FILE, --resume, --resume-failed, --retry-failed
   --dry-run     -v, -t     --bar, --eta, --progress
 
-Exit status: the number of jobs that failed, 101 for more than 100, 255 for a mistake in the call.
+Exit status: the number of jobs that failed, 101 for more than 100, 255 for a
+mistake in the call.
 """
 
 

@@ -245,9 +245,9 @@ def _full(name: str) -> str:
         return meant[0]
     import difflib
 
-    near = meant or difflib.get_close_matches(name, _KNOWN, 3)
-    hint = f"did you mean {' or '.join(near)}?" if near else "heald run -k --help lists the options"
-    raise UsageError(f"there is no option {name}", hint=hint)
+    near = meant or difflib.get_close_matches(name, _KNOWN, 3, cutoff=0.7)
+    lists = "heald run -k --help lists those there are, heald run script --help those of scripts"
+    raise UsageError(f"there is no option {name}", hint=f"did you mean {' or '.join(near)}?" if near else lists)
 
 
 def _typed(option: str, value: str) -> object:

@@ -14,7 +14,7 @@ from heald.cli.parallel.block import Records, blocks, parts, records
 from heald.cli.parallel.option import Options, job_count
 from heald.cli.parallel.quote import quote
 from heald.cli.parallel.shell import shell
-from heald.cli.parallel.source import Inputs, Reading, inputs
+from heald.cli.parallel.source import Inputs, Reading, inputs, standard_input
 from heald.cli.parallel.template import Facts, Spelling, Template, is_program, near_name
 from heald.core.errors import UsageError
 from heald.run.command import words as plain_words
@@ -178,7 +178,7 @@ def _of_blocks(options: Options, width: int) -> Plan:
 
 def _stream(name: str, how: Records) -> Iterator[bytes]:
     if name == "-":
-        yield from blocks(sys.stdin.buffer, how)
+        yield from blocks(standard_input(), how)
         return
     _check_file(name)
     with open(name, "rb") as file:

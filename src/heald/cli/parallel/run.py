@@ -33,6 +33,7 @@ from heald.run.command import CommandLine
 from heald.run.disk import full
 
 _STOPPED = 255
+_SHOWN = 200  # signs of a command in a message
 _AHEAD = 64  # jobs for each worker that wait for it where nothing forbids: short ones then follow without a pause
 # Short jobs go to a worker together, as many as may last so many seconds; when they last longer than expected, those
 # that it has not begun after so many come back.
@@ -103,6 +104,7 @@ class Loop:
         self.count = halt.Count(made.total)
         self.stopping = False
         self.fault = False
+        self._noting = True  # until the disk refuses: those that are over after that are run again by --resume
         self._first = first
         self._ended: SimpleQueue[Any] = SimpleQueue()
         self._bundle: list[_Start] = []  # what goes to a worker together
@@ -314,7 +316,7 @@ class Loop:
             if late:
                 end.dropped = False
                 end.stdout, end.stderr = Path(self._path(job, "out")), Path(self._path(job, "err"))
-                end.message = f"job {job.sequence} was stopped after {self.options.timeout} of the median time"
+                end.message = f"it was stopped after {self.options.timeout} of the median time"
             self._job_over(job, place, end)
         for job, place, line in bundle[len(ends) :]:  # they have not been run
             if self.stopping:
@@ -336,7 +338,8 @@ class Loop:
             self._remove(job, end)
             self._order.add(place, lambda: None)
             return
-        bisect.insort(self._times, end.seconds)
+        if self._median:
+            bisect.insort(self._times, end.seconds)
         entry = Entry(
             job.sequence, end.started, end.seconds, job.sent, received, end.status, end.signal, self._text(job)
         )
@@ -353,6 +356,8 @@ class Loop:
 
     def _note(self, job: Job, entry: Entry, end: End) -> None:
         """Write down that the job is over; where that cannot be, no more are started, and its output is printed."""
+        if not self._noting:
+            return
         try:
             self._check_room(end)
             if self.results is not None:
@@ -361,10 +366,11 @@ class Loop:
                 self.log.write(entry)
         except OSError as raised:
             self.fault = True
+            self._noting = False
             self.results = None
             print(
                 f"heald run: job {job.sequence} cannot be written down: {raised}\n"
-                "  hint: no more jobs are started; when there is room, start again with --resume",
+                "  hint: no more jobs are started; put that right, then start again with --resume",
                 file=sys.stderr,
             )
             self._stop()
@@ -381,7 +387,9 @@ class Loop:
     def _print(self, job: Job, end: End) -> None:
         direct = self._wide or self._lines is not None
         if end.message:
-            print(f"heald run: {end.message}", file=sys.stderr)
+            line = self.plan.text(job)
+            line = line if len(line) <= _SHOWN else line[:_SHOWN] + "…"
+            print(f"heald run: job {job.sequence}: {end.message}: {line}", file=sys.stderr)
         if not direct and self.results is None:
             if self.options.verbose:
                 self._say(job)

@@ -88,7 +88,7 @@ def _values(source: Source, reading: Reading, stdin: BinaryIO | None) -> Iterato
             yield from value.split(reading.delimiter) if reading.delimiter not in (None, "\0") else (value,)
         return
     if source.file == "-":
-        yield from _cut(stdin or sys.stdin.buffer, reading.delimiter)
+        yield from _cut(stdin or standard_input(), reading.delimiter)
         return
     try:
         stream = open(source.file, "rb")  # noqa: SIM115 (closed below, when its last line is read)
@@ -99,6 +99,13 @@ def _values(source: Source, reading: Reading, stdin: BinaryIO | None) -> Iterato
         ) from raised
     with stream:
         yield from _cut(stream, reading.delimiter)
+
+
+def standard_input() -> BinaryIO:
+    """It, as bytes. A person at a terminal, who may have forgotten to name inputs, is told what is waited for."""
+    if sys.stdin.isatty():
+        print("heald run: reading inputs from this terminal, until Ctrl-D; others stand after :::", file=sys.stderr)
+    return sys.stdin.buffer
 
 
 def _cut(stream: BinaryIO, delimiter: str | None) -> Iterator[str]:

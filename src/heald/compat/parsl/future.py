@@ -58,6 +58,8 @@ class AppFuture(_Future[Any]):
     def __getitem__(self, key: Any) -> AppFuture:
         return self._lifted(operator.getitem, key)
 
+    __iter__ = None  # it would never end
+
     def __getattr__(self, name: str) -> AppFuture:
         if name.startswith("_"):
             raise AttributeError(name)

@@ -201,7 +201,8 @@ class DataFlowKernel:
         if found is not None:
             return found
         if record["executor"] not in self.executors:
-            raise ValueError(f"Task {record['id']} requested invalid executor {record['executor']}")
+            known = ", ".join(self.executors)
+            raise ValueError(f"Task {record['id']} requested invalid executor {record['executor']}: there are {known}")
         executor = self.executors[record["executor"]]
         future = executor.submit(record["func"], record["resource_specification"], *record["args"], **record["kwargs"])
         self._change(record, States.launched)

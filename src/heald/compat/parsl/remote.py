@@ -32,6 +32,7 @@ from heald.compat.parsl.error import (
 from heald.compat.parsl.file import File
 from heald.run.affinity import ALLOCATION, THREADS
 from heald.site import binding, node
+from heald.site.device import NAMES, visible
 
 
 class Around:
@@ -211,7 +212,7 @@ class MpiBody(Body):
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the function, with the variables that tell how to start its program."""
-        held = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
+        held = os.environ[NAMES].split(",")
         os.environ.clear()
         os.environ.update(_own)  # what was said of threads and devices is not meant for the ranks
         os.environ.update(self._variables(held))
@@ -296,7 +297,9 @@ class Desk:
             os.environ.setdefault(name, str(threads))
         if self.accelerators:
             device = self.accelerators[rank % len(self.accelerators)]
-            os.environ.update(CUDA_VISIBLE_DEVICES=device, ROCR_VISIBLE_DEVICES=device, ZE_AFFINITY_MASK=device)
+            # For every vendor, as Parsl does; but HIP would see none with the same numbers in both of its variables.
+            vendor = "amd" if node.machine().gpu == "amd" else ""
+            os.environ.update(visible(device.split(","), vendor))
             os.environ["ZE_ENABLE_PCI_ID_DEVICE_ORDER"] = "1"
 
 

@@ -20,18 +20,20 @@ from pathlib import Path
 
 from heald.core.errors import ConfigurationError, HealdError
 from heald.core.event import Failure, Usage
+from heald.core.ref import Ref
 from heald.core.retry import OUT_OF_MEMORY, REFUSED
 from heald.core.task import Payload, Work
 from heald.core.version import __version__
 from heald.data.arena import Arena, ArenaFull
 from heald.run import affinity, crew, kernel
 from heald.run.cluster import dialogue, settings
-from heald.run.cluster.bulk import Inlet, Outlet, closed
+from heald.run.cluster.bulk import Inlet, Outlet, closed, is_large
 from heald.run.cluster.dialogue import (
     Began,
     Broken,
     Drop,
     Ended,
+    Full,
     Gone,
     Got,
     Held,
@@ -39,7 +41,6 @@ from heald.run.cluster.dialogue import (
     Late,
     Open,
     Orders,
-    Part,
     Release,
     Retire,
     Returned,
@@ -52,7 +53,9 @@ from heald.run.cluster.dialogue import (
     ToHead,
 )
 from heald.run.crew import Crew, End
+from heald.run.disk import full
 from heald.run.lane import Lane
+from heald.run.log import abroad
 from heald.run.mpi import prefix
 from heald.run.protocol import Define, Order
 from heald.run.selector import Selector
@@ -60,12 +63,15 @@ from heald.run.timer import Timers
 from heald.site.launcher import MpiLauncher, mpi_launcher
 from heald.site.node import Machine
 from heald.wire.address import Unreachable
-from heald.wire.channel import Frames
 from heald.wire.link import Link
+from heald.wire.porter import Porter
 
+_HEAD = b"head"  # what its porter calls the head
 _BEATS = 5  # in the time after which the other end would be given up
+_DEAF = 60.0  # seconds without a data stream that is needed
 _LAUNCH = 3.0  # seconds in which ranks may still come to be after the end of what started them
 _LOOK_AGAIN = 3  # silences after which the head may have moved
+_PAST = 0.6  # of a silence after which the switch may be dead, and the head is asked itself
 
 
 class Post:
@@ -93,28 +99,31 @@ class Agent:
         self.works: dict[bytes, tuple[Work, bytes]] = {}
         self.posts: dict[int, Post] = {}
         self.over = ""  # why this agent ends
+        self._unable = ""  # why no worker can be started here
         self._by_lane: dict[int, Post] = {}
         self._timers = Timers()
         self._out: list[ToHead] = []
         self._unsafe: deque[tuple[int, Ended | Gone]] = deque()  # with the number of the message that told it
+        name = f"{self.name}.{os.getpid()}".encode()
+        self._link = Link(given.head, given.pair, name, self)
+        self._porter = Porter(given.pair, given.head, name=name)
         self._outlet = Outlet(self.arena, self.selector.wake, keep=True)
-        self._inlet = Inlet(self.arena, self._outlet.kept, keep=True)
-        self._link = Link(given.head, given.pair, f"{self.name}.{os.getpid()}".encode(), self)
+        self._inlet = Inlet(self.arena, self._fetch, self._outlet.kept, keep=True)
         common = given.grace, given.bind, given.initializer, given.environment
-        ours = crew.Settings(*common, f"{self.name}-", ends=self._end_at, notice=given.notice)
+        ours = crew.Settings(*common, f"{self.name}-", ends=self._end_at, notice=given.notice, vendor=machine.gpu)
         self._crew = Crew(ours, self)
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
     def serve(self) -> str:
         """Work until it is over; why it is. Raises Unreachable and Refused."""
-        signal.signal(signal.SIGTERM, lambda *_: self._end("it was told to end (SIGTERM)"))
-        self.logs.mkdir(parents=True, exist_ok=True)
+        signal.signal(signal.SIGTERM, lambda *_: self._end(dialogue.ENDED))
         link = self._link
-        self._crew.start()
         try:
-            link.connect(self.given.endpoints)
+            self._begin()
+            self._connect()
             self.selector.on_readable(link, link.serve)
+            self.selector.on_readable(self._porter, self._came)
             self._beat()
             while not self.over:
                 self._exchange()
@@ -126,7 +135,24 @@ class Agent:
             return self.over
         finally:
             self._crew.close()
+            self._porter.close()
             link.close()
+
+    def _connect(self) -> None:
+        if self.given.switch:
+            try:
+                self._link.connect(self.given.switch, switch=True)
+                return
+            except Unreachable as raised:
+                logging.getLogger("heald").warning("past the switch of this allocation: %s", raised)
+        self._link.connect(self.given.endpoints)
+
+    def _begin(self) -> None:
+        try:
+            self.logs.mkdir(parents=True, exist_ok=True)
+            self._crew.start()
+        except OSError as raised:  # the head is to know, and not each agent that follows to die of it
+            self._unable = f"workers cannot be started: {raised}"
 
     def _end(self, reason: str) -> None:
         self.over = self.over or reason
@@ -134,14 +160,16 @@ class Agent:
 
     def _beat(self) -> None:
         silence = self.given.silence
-        self.after(silence / _BEATS, self._beat)
+        self.after(min(silence / _BEATS, dialogue.PULSE), self._beat)
         quiet = time.monotonic() - self._link.peer.time
         if quiet > self.given.lease:
             self._end(f"nothing was heard of the head for {quiet:.0f} s")
         elif time.monotonic() >= self._end_at:
             self._end(dialogue.OVER)
-        elif quiet > _LOOK_AGAIN * silence:
+        elif quiet > (_PAST if self._link.switched else _LOOK_AGAIN) * silence:
             self._look_again()
+        elif (failing := self._porter.failing(_HEAD))[0] > max(_DEAF, _LOOK_AGAIN * silence):
+            self._end(f"the head is heard, but large values cannot travel: {failing[1]}")
         self._link.beat()
 
     def _look_again(self) -> None:
@@ -162,15 +190,11 @@ class Agent:
         link = self._link
         if not link.welcome:
             return
-        if (got := self._inlet.got()) is not None:
-            self._out.append(got)
         self._out += self._outlet.over()
         if self._out:
             out, self._out = self._out, []
-            link.send([dialogue.encode(out)])
+            link.send(dialogue.encode(out))
             self._remember(out)
-        for part, data in self._outlet.parts():
-            link.send([dialogue.encode([part]), data])
 
     def _remember(self, out: list[ToHead]) -> None:
         """Keep ends until the head has them on record: it may die before, and the next one wants to know."""
@@ -202,16 +226,21 @@ class Agent:
                 machine.gpus,
                 machine.memory,
                 self._end_at - time.monotonic(),
+                time.time(),
             )
         )
 
-    def welcomed(self) -> None:
+    def welcomed(self, greeting: bytes) -> None:
         """A head that knows nothing yet of what is under way here; the former one, if there was any, is dead."""
         ends = list(filter(None, map(_late, (*(one for _, one in self._unsafe), *self._out))))
         self._unsafe.clear()
         self._out.clear()
         self._outlet.renew(end.outcome for end in ends if isinstance(end.outcome, Payload))
-        self._inlet = Inlet(self.arena, self._outlet.kept, keep=True)
+        self._inlet = Inlet(self.arena, self._fetch, self._outlet.kept, keep=True)
+        doors = dialogue.doors(greeting)
+        self._porter.attach(_HEAD, self._outlet.find, doors, instance=self._link.peer.channel.instance)
+        if any(is_large(end.outcome) for end in ends):
+            self._porter.reach(_HEAD)
         lanes = []
         for post in self.posts.values():
             post.held.clear()  # what these wait for will not come any more: they are run elsewhere
@@ -219,15 +248,27 @@ class Agent:
                 orders = [(order.task, order.attempt) for order in post.lane.fifo]
                 lanes.append(Standing(post.number, post.lane.name, post.lane.lease, orders))
         self._out.append(Stands(lanes, ends))
+        if self._unable:
+            self.broken(self._unable)
 
-    def heard(self, frames: Frames) -> None:
+    def _fetch(self, serial: int, window: memoryview, ref: Ref) -> None:
+        self._porter.fetch(_HEAD, serial, window, ref)
+
+    def _came(self) -> None:
+        """Large values are here."""
+        arrived = self._porter.arrived()
+        for _, serial, ref in arrived:
+            self._inlet.came(serial, ref)
+        self._out.append(Got(tuple(serial for _, serial, _ in arrived)))
+        for post in self.posts.values():
+            self._let_go(post)
+
+    def heard(self, body: memoryview) -> None:
         """A message of the head."""
-        body, *raw = frames
-        parts = iter(raw)
         for message in dialogue.to_agent(body):
-            self._do(message, bytes(next(parts, b"")) if isinstance(message, Part) else b"")
+            self._do(message)
 
-    def _do(self, message: ToAgent, data: bytes) -> None:
+    def _do(self, message: ToAgent) -> None:
         if isinstance(message, Orders):
             if (post := self.posts.get(message.lane)) is not None:
                 self._take(post, message.orders)
@@ -243,12 +284,6 @@ class Agent:
                 self._give_back(post, message.keep)
         elif isinstance(message, Stop):
             self._stop(message)
-        elif isinstance(message, Part):
-            if self._inlet.take(message, data):
-                for post in self.posts.values():
-                    self._let_go(post)
-        elif isinstance(message, Got):
-            self._outlet.made_room(message.count)
         elif isinstance(message, Drop):
             self._inlet.drop(message.serials)
         elif isinstance(message, Release):
@@ -263,6 +298,8 @@ class Agent:
 
     def _take(self, post: Post, orders: list[Order]) -> None:
         post.held.extend(orders)
+        for order in orders:
+            self._want(order)
         if post.refusal is not None:
             self._refuse(post, post.refusal)
         else:
@@ -271,7 +308,7 @@ class Agent:
     def _let_go(self, post: Post) -> None:
         """Give the worker what is complete."""
         ready: list[Order] = []
-        while post.held and all(map(self._inlet.complete, (post.held[0].arguments, *post.held[0].inputs))):
+        while post.held and self._has(post.held[0]):
             order = post.held[0]
             try:
                 ready.append(self._opened(order))
@@ -283,6 +320,13 @@ class Agent:
             post.held.popleft()
         if ready:
             post.lane.send(ready)
+
+    def _want(self, order: Order) -> None:
+        for payload in (order.arguments, *order.inputs):
+            self._inlet.want(payload)
+
+    def _has(self, order: Order) -> bool:
+        return all(map(self._inlet.complete, (order.arguments, *order.inputs)))
 
     def _opened(self, order: Order) -> Order:
         if not order.arguments.buffers and not order.inputs:
@@ -322,7 +366,8 @@ class Agent:
         post.refusal, words = None, ""
         if lease.needs.ranks > 1:
             try:
-                words = prefix(self._mpi, lease, message.hosts, self.run / "ranks", bind=self.given.bind)
+                bind, vendor = self.given.bind, self.machine.gpu
+                words = prefix(self._mpi, lease, message.hosts, self.run / "ranks", bind=bind, vendor=vendor)
             except HealdError as raised:
                 post.refusal = Failure(REFUSED, raised.message, hint=raised.hint, final=True)
         self._crew.hold(post.lane, lease, words)
@@ -343,7 +388,7 @@ class Agent:
 
     def broken(self, reason: str) -> None:
         """Nothing can run here."""
-        self._out.append(Broken(reason))
+        self._out.append(Broken("; ".join(filter(None, (reason, self._full())))))
 
     def began(self, lane: Lane, order: Order, time: float) -> None:
         """The attempt runs."""
@@ -352,11 +397,21 @@ class Agent:
     def ended(self, lane: Lane, order: Order, outcome: Payload | Failure, usage: Usage) -> None:
         """The attempt is over."""
         post = self._by_lane[lane.number]
-        if isinstance(outcome, Payload):
+        if is_large(outcome):
             outcome = closed(outcome, self._outlet)
+            self._porter.reach(_HEAD)
+        elif isinstance(outcome, Failure):
+            outcome = self._told(outcome)
+            if reason := self._full():
+                self._out.append(Full(reason))
         self._out.append(Ended(post.number, order.task, order.attempt, outcome, usage))
         if post.held and not lane.fifo:
+            self._want(post.held[0])  # there may be room now that there was not before
             self._let_go(post)
+
+    def _full(self) -> str:
+        """Which of the disks that attempts write to is full, in words; empty when none is."""
+        return full((self.logs, ".", os.environ.get("TMPDIR") or "/tmp"))
 
     def gone(self, lane: Lane, end: End | None, others: list[Order]) -> None:
         """A worker has died."""
@@ -366,7 +421,11 @@ class Agent:
             self._out.append(Gone(post.number))
         else:
             order, failure, usage = end
-            self._out.append(Gone(post.number, order.task, order.attempt, failure, usage))
+            self._out.append(Gone(post.number, order.task, order.attempt, self._told(failure), usage))
+
+    def _told(self, failure: Failure) -> Failure:
+        login = self.given.site.login
+        return abroad(failure, login) if login else failure
 
 
 def _late(message: ToHead) -> Late | None:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -26,10 +27,10 @@ from heald.core.scale import Facts, Limits, more
 from heald.run.cluster import settings
 from heald.run.cluster.ledger import Ledger
 from heald.run.cluster.pilot import program
-from heald.run.log import tail
 from heald.site.scheduler import JobState, JobStatus, Scheduler, job
 
 if TYPE_CHECKING:
+    from heald.run.cluster.depot import Depot
     from heald.run.cluster.executor import ClusterExecutor
     from heald.run.cluster.lane import Remote
 
@@ -76,13 +77,14 @@ class Owner(Protocol):
 
 class Block(msgspec.Struct):
     """One allocation. `served`: an agent of it has come. `ending`: why it is being given back, if it is. `missing`: the
-    monotonic time since which the scheduler does not know its job.
+    monotonic time since which the scheduler does not know its job. `examined`: its output is looked at for its failure.
     """
 
     allocation: Allocation
     served: bool = False
     ending: str = ""
     missing: float = math.inf
+    examined: bool = False
 
     def over(self, state: JobState) -> bool:
         """Whether the job has ended. One that a scheduler has not known for long has, though nobody knows how."""
@@ -100,6 +102,7 @@ class Allocator:
         folder: Path,
         owner: Owner,
         scheduler: Scheduler,
+        depot: Depot,
     ) -> None:
         self.blocks: dict[str, Block] = {}
         self._executor = executor
@@ -108,6 +111,7 @@ class Allocator:
         self._folder = folder
         self._owner = owner
         self._scheduler = scheduler
+        self._depot = depot
         self._job = job(  # checked now, at the call, and not when the first block is needed
             self._site, "heald", (), nodes=executor.nodes, walltime=executor.walltime, directory=given.directory
         )
@@ -116,6 +120,9 @@ class Allocator:
         self._broken = ""  # why there are no nodes any more
         self._closed = False
         self._count = 0  # blocks asked for so far
+        self._asking = False  # what became of the blocks, before this turn ends
+        self._asked = False  # the same, and there was no answer yet
+        self._complaint = ""  # why there was none the last time
         self._ledger = Ledger(folder)
         self._jobs: dict[str, str] = {}  # by allocation; changed by the scheduler's thread
         self._requests: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -125,7 +132,7 @@ class Allocator:
         """Take up the blocks of a head that was killed, and ask for the first ones; whether there were any."""
         for allocation in self._ledger.former():
             self.blocks[allocation.id] = Block(allocation)
-            self._write(allocation.id)
+            self._do(partial(self._write, allocation.id))
         self._count = len(self.blocks)
         self._thread.start()
         self._look()
@@ -218,18 +225,19 @@ class Allocator:
         )
         block = self.blocks[name] = Block(allocation)
         self._keep()
-        file = self._write(name)
+        folder = Path(self._depot.folder)
         asked = msgspec.structs.replace(
             self._job,
             name=f"heald-{Path(self._given.run).stem}-{name}",
-            command=tuple(program("pilot", self._site.python, file, self._given.path)),
-            stdout=str(self._folder / f"{name}.out"),
+            command=tuple(program("pilot", self._given.site.python, folder / f"{name}.json", self._given.path)),
+            stdout=str(folder / f"{name}.out"),
         )
 
         def submit() -> None:
             if self._closed:
                 return
             try:
+                self._write(name)
                 id = self._jobs[name] = self._scheduler.submit(asked)
             except HealdError as raised:
                 text = str(raised)
@@ -241,10 +249,9 @@ class Allocator:
         self._do(submit)
         return block
 
-    def _write(self, name: str) -> Path:
-        file = self._folder / f"{name}.json"
-        settings.write(file, msgspec.structs.replace(self._given, allocation=name, folder=str(self._folder)))
-        return file
+    def _write(self, name: str) -> None:
+        told = msgspec.structs.replace(self._given, allocation=name)
+        self._depot.write(f"{name}.json", msgspec.json.encode(told))
 
     # -- what became of it -------------------------------------------------------------------------------------------
 
@@ -291,20 +298,29 @@ class Allocator:
         block = self.blocks.get(allocation)
         if block is not None and block.ending:
             self._cancel_if_empty(block)
-        self._ask()
+        if not self._asking:  # agents are mostly lost together: one question is for all of a turn
+            self._asking = True
+            self._owner.after(0.0, self._ask)
 
     def _ask(self) -> None:
+        self._asking = False
         jobs = {block.allocation.job: name for name, block in self.blocks.items() if block.allocation.job is not None}
 
         def ask() -> None:
             try:
                 said = self._scheduler.status([id for id in jobs if id is not None])
             except HealdError as raised:
-                logging.getLogger("heald").warning("%s: %s", self._site.name, raised)
+                if raised.message != self._complaint:  # once, and not at each look
+                    self._complaint = raised.message
+                    logging.getLogger("heald").warning("%s: %s", self._site.name, raised)
             else:
+                self._complaint = ""
                 self._owner.post(lambda: self._heard({jobs[id]: status for id, status in said.items()}))
+            finally:
+                self._asked = False
 
-        if jobs:
+        if jobs and not self._asked:
+            self._asked = True
             self._do(ask)
 
     def _heard(self, said: dict[str, JobStatus]) -> None:
@@ -324,10 +340,19 @@ class Allocator:
         self._change(name, **told)
 
     def _ended(self, block: Block, status: JobStatus) -> None:
-        name = block.allocation.id
-        self._end(block, _ENDS.get(status.state, AllocationState.failed), status.reason)
-        if not block.served and not block.ending:
-            words = tail(self._folder / f"{name}.out")
+        if block.served or block.ending:
+            self._end(block, _ENDS.get(status.state, AllocationState.failed), status.reason)
+        elif not block.examined:  # what it printed says more
+            block.examined = True
+            self._do(lambda: self._examine(block, status))
+
+    def _examine(self, block: Block, status: JobStatus) -> None:
+        words = self._depot.tail(f"{block.allocation.id}.out")
+        self._owner.post(lambda: self._ended_unserved(block, status, words))
+
+    def _ended_unserved(self, block: Block, status: JobStatus, words: str) -> None:
+        if block.allocation.id in self.blocks:
+            self._end(block, _ENDS.get(status.state, AllocationState.failed), status.reason)
             parts = [f"job {block.allocation.job} ended ({status.state}) before an agent of it came", status.reason]
             self._failed("; ".join(filter(None, parts)) + (f"\n{words}" if words else ""))
 

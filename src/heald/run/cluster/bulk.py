@@ -1,8 +1,9 @@
-"""Large values on their way between two machines: cut into parts, a bounded number of bytes ahead of the receiver.
+"""Large values that one machine gives to another, and gets from it: what they are called, and how long they are kept.
 
 Each end has an `Outlet` for what it gives and an `Inlet` for what it gets. A value that was given is named by a serial
 number, never used twice, for as long as either end may mention it: so each value goes to each machine once. In what
-travels, "far:7" is value 7 of the sender, and "own:7" value 7 of the receiver, which the sender has had from it.
+travels, "far:7" is value 7 of the sender, and "own:7" value 7 of the receiver, which the sender has had from it. The
+bytes go another way, at the receiver's wish: see `heald.wire.porter`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from typing import TypeGuard
 
 import msgspec
 
@@ -17,19 +19,19 @@ from heald.core.errors import UsageError
 from heald.core.ref import Ref
 from heald.core.task import Payload
 from heald.data.arena import SCHEME, Arena, ArenaFull
-from heald.run.cluster.dialogue import Drop, Got, Part, Release
+from heald.run.cluster.dialogue import Drop, Release
 
-PART = 2**18  # bytes of a part: others get their turn between two, and on a slow line it is a sign of life
-WINDOW = 32 * PART  # bytes under way
 _FAR, _OWN = "far:", "own:"
 _FULL = "full:"  # there was no room for it here
+
+Fetch = Callable[[int, memoryview, Ref], None]  # a serial number, where its bytes go, and what owns that place
 
 
 class Outlet:
     """Values that this machine gives to one other.
 
-    `wake` is called, in any thread, when there may be something to send. `keep`: hold them until the other end releases
-    them, since it may name them as its sender's own.
+    `wake` is called, in any thread, when there may be something to tell. `keep`: hold them until the other end releases
+    them, since it may name them as its sender's own; if not, until it has got them.
     """
 
     def __init__(self, arena: Arena, wake: Callable[[], object], *, keep: bool = False) -> None:
@@ -38,26 +40,25 @@ class Outlet:
         self._keep = keep
         self._serials = itertools.count(1)
         self._names: dict[int, str] = {}  # id of a Ref -> its name for the other end
-        self._kept: dict[int, Ref] = {}
-        self._queue: list[tuple[int, Ref, int]] = []  # serial, value, how far it was sent
+        self._held: dict[int, Ref] = {}
         self._gone: list[tuple[int, str]] = []  # of Refs that were collected; filled in any thread
         self._over: list[str] = []  # names that the other end need not know any more
-        self._view: memoryview | None = None  # of the first in the queue
-        self._room = WINDOW
 
     def name(self, ref: Ref) -> Ref:
-        """The Ref by which the other end knows the value, which is sent unless it has been."""
+        """The Ref by which the other end knows the value, and may ask for it."""
         self._forget()
         name = self._names.get(id(ref))
         if name is None:
             serial = next(self._serials)
             name = f"{_FAR}{serial}"
-            self._queue.append((serial, ref, 0))
-            self._wake()
-            if self._keep:
-                self._kept[serial] = ref
+            self._held[serial] = ref
             self._remember(ref, name)
         return Ref(name, ref.size)
+
+    def find(self, serial: int) -> memoryview | None:
+        """The bytes of a value that the other end asks for, to be read while it is held. From any thread."""
+        ref = self._held.get(serial)
+        return None if ref is None else self._arena.peek(ref)
 
     def came(self, ref: Ref, serial: int) -> None:
         """A value of this machine's that came from the other end, where it is value `serial`: it is not sent back."""
@@ -77,29 +78,22 @@ class Outlet:
 
     def kept(self, serial: int) -> Ref:
         """A value that was given, as the other end names it. Raises KeyError for one that it has released."""
-        return self._kept[serial]
+        return self._held[serial]
 
     def released(self, serials: Iterable[int]) -> None:
-        """The other end will not name these again."""
+        """The other end has got these, or will not name them again."""
         for serial in serials:
-            self._kept.pop(serial, None)
-
-    def made_room(self, count: int) -> None:
-        """The other end has taken so many bytes in."""
-        self._room += count
-        self._wake()
+            self._held.pop(serial, None)
 
     def renew(self, told: Iterable[Payload]) -> None:
-        """The other end is another process than before, and has nothing: send it the values of what it is told again,
-        and forget the others, which it will never name.
+        """The other end is another process than before, and has nothing: keep the values of what it is told again, for
+        which it will ask, and forget the others, which it will never name.
         """
         self._forget()
         self._over.clear()
         wanted = {_serial(ref, _FAR) for payload in told for ref in _buffers(payload)}
-        self._kept = {serial: ref for serial, ref in self._kept.items() if serial in wanted}
-        self._names = {id(ref): f"{_FAR}{serial}" for serial, ref in self._kept.items()}
-        self._queue = [(serial, ref, 0) for serial, ref in self._kept.items()]
-        self._room, self._view = WINDOW, None
+        self._held = {serial: ref for serial, ref in self._held.items() if serial in wanted}
+        self._names = {id(ref): f"{_FAR}{serial}" for serial, ref in self._held.items()}
 
     def over(self) -> list[Drop | Release]:
         """Which values are not needed any more."""
@@ -109,88 +103,67 @@ class Outlet:
         had = tuple(filter(None, (_serial(name, _OWN) for name in names)))
         return [*([Drop(given)] if given else []), *([Release(had)] if had else [])]
 
-    def parts(self) -> Iterator[tuple[Part, memoryview]]:
-        """The parts for which there is room, each to be sent in a message of its own."""
-        while self._queue and self._room > 0:
-            serial, ref, offset = self._queue[0]
-            if self._view is None:
-                self._view = self._arena.read(ref)
-            part = self._view[offset : offset + PART]
-            self._room -= part.nbytes
-            if offset + part.nbytes >= ref.size:
-                del self._queue[0]
-                self._view = None
-            else:
-                self._queue[0] = serial, ref, offset + part.nbytes
-            yield Part(serial, ref.size, offset), part
-
 
 def _went(gone: list[tuple[int, str]], ref: tuple[int, str], wake: Callable[[], object]) -> None:
     gone.append(ref)
     wake()
 
 
-class _Arriving:
-    """A value of which parts are missing."""
-
-    def __init__(self, arena: Arena, size: int) -> None:
-        self.filled = 0
-        self._window: memoryview | None = None
-        try:
-            self.ref, self._window = arena.allocate(size)
-        except ArenaFull:
-            self.ref = Ref(_FULL, size)
-
-    def take(self, data: bytes) -> bool:
-        """The next bytes; whether these were the last."""
-        if self._window is not None:
-            self._window[self.filled : self.filled + len(data)] = data
-        self.filled += len(data)
-        return self.filled == self.ref.size
-
-
 class Inlet:
     """Values that this machine gets from one other, in its arena.
 
-    `own`: gives a value that the other end names as one that it had from here. `keep`: values stay until the other end
-    drops them; if not, each may be mentioned once.
+    `fetch` has the bytes of one brought here. `own`: gives a value that the other end names as one that it had from
+    here. `keep`: values stay until the other end drops them; if not, each may be mentioned once.
     """
 
-    def __init__(self, arena: Arena, own: Callable[[int], Ref], *, keep: bool = False) -> None:
+    def __init__(self, arena: Arena, fetch: Fetch, own: Callable[[int], Ref], *, keep: bool = False) -> None:
         self._arena = arena
+        self._fetch = fetch
         self._own = own
         self._keep = keep
         self._here: dict[int, Ref] = {}
-        self._arriving: dict[int, _Arriving] = {}
-        self._got = 0
+        self._coming: dict[int, Ref] = {}
 
-    def take(self, part: Part, data: bytes) -> bool:
-        """Some bytes of a value; they come in order. Whether all of it is here. Raises UsageError when it cannot be."""
-        value = self._arriving.get(part.serial)
-        size, filled = (part.size, 0) if value is None else (value.ref.size, value.filled)
-        fits = len(data) == min(PART, size - filled)
-        if part.serial in self._here or (part.size, part.offset) != (size, filled) or not fits:
-            raise UsageError(f"{len(data)} bytes at {part.offset} of {part.size} cannot be part of a value")
-        if value is None:
-            value = self._arriving[part.serial] = _Arriving(self._arena, size)
-        self._got += len(data)
-        if not value.take(data):
-            return False
-        self._here[part.serial] = self._arriving.pop(part.serial).ref
+    def want(self, payload: Payload) -> None:
+        """Ask for the values that it mentions and that are not here; also for those that had no room before.
+
+        Raises UsageError for one that cannot be.
+        """
+        for ref in _buffers(payload):
+            serial = _serial(ref, _FAR)
+            if serial and serial not in self._coming and self._here.get(serial, _NO_ROOM).uri == _FULL:
+                self._ask(serial, ref.size)
+
+    def _ask(self, serial: int, size: int) -> None:
+        if size < 0:
+            raise UsageError(f"a value of {size} bytes")
+        try:
+            ref, window = self._arena.allocate(size)
+        except ArenaFull:
+            self._here[serial] = Ref(_FULL, size)
+            return
+        if size:
+            self._here.pop(serial, None)
+            self._coming[serial] = ref
+            self._fetch(serial, window, ref)
+        else:
+            self._here[serial] = ref
+
+    def came(self, serial: int, ref: object) -> bool:
+        """All bytes of a value are in the place that this Ref owns; whether anybody still wants them."""
+        if self._coming.get(serial) is not ref:
+            return False  # asked for in another conversation, or dropped meanwhile
+        self._here[serial] = self._coming.pop(serial)
         return True
-
-    def got(self) -> Got | None:
-        """How much was taken in since the last time, for the other end."""
-        count, self._got = self._got, 0
-        return Got(count) if count else None
 
     def drop(self, serials: Iterable[int]) -> None:
         """The other end will not mention these again."""
         for serial in serials:
             self._here.pop(serial, None)
+            self._coming.pop(serial, None)
 
     def complete(self, payload: Payload) -> bool:
-        """Whether all values that it mentions are here."""
+        """Whether all values that it mentions are here, or have no room."""
         serials = (_serial(ref, _FAR) for ref in _buffers(payload))
         return all(not serial or serial in self._here for serial in serials)
 
@@ -205,7 +178,7 @@ class Inlet:
         return found
 
     def _opened(self, payload: Payload, came: Callable[[Ref, int], None] | None) -> Payload:
-        if not payload.buffers and not payload.inputs:
+        if not is_large(payload):
             return payload
         buffers = tuple(self._found(ref, came) for ref in payload.buffers)
         inputs = tuple(self._opened(one, came) for one in payload.inputs)
@@ -227,11 +200,19 @@ class Inlet:
 
 def closed(payload: Payload, outlet: Outlet) -> Payload:
     """The payload as it travels: its values in this machine's memory named for the other end, which will get them."""
-    if not payload.buffers and not payload.inputs:
+    if not is_large(payload):
         return payload
     buffers = tuple(outlet.name(ref) if ref.uri.startswith(SCHEME) else ref for ref in payload.buffers)
     inputs = tuple(closed(one, outlet) for one in payload.inputs)
     return msgspec.structs.replace(payload, buffers=buffers, inputs=inputs)
+
+
+_NO_ROOM = Ref(_FULL)
+
+
+def is_large(told: object) -> TypeGuard[Payload]:
+    """Whether it is a payload that may mention large values."""
+    return isinstance(told, Payload) and bool(told.buffers or told.inputs)
 
 
 def _buffers(payload: Payload) -> Iterator[Ref]:

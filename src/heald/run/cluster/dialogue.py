@@ -1,8 +1,8 @@
 """What the head of a run and the agents on its nodes say to each other.
 
-A message of `heald.wire` has one frame, a msgpack list of the records below, and behind it a frame of bytes for each
-`Part` among them. Lanes have numbers that the head gives out for each agent. Large values travel beside what mentions
-them, in parts; whoever gets a record whose values are not all there yet holds back the lane until they are.
+A message of `heald.wire` is a msgpack list of the records below. Lanes have numbers that the head gives out for each
+agent. Large values are only named here (see `bulk`); whoever gets a record whose values are not all there yet asks for
+them, and holds back the lane until they are.
 """
 
 from __future__ import annotations
@@ -15,22 +15,10 @@ from heald.core.task import Payload
 from heald.run.protocol import Define, Order
 
 OVER = "the allocation is over"  # why an agent leaves whose time has come
+ENDED = "its job was ended (SIGTERM)"  # why one leaves that was told to
+PULSE = 5.0  # seconds between two beats at most: what a cut line has lost is asked for at the next
 
 # -- both ways ---------------------------------------------------------------------------------------------------------
-
-
-class Part(msgspec.Struct, frozen=True, array_like=True, tag=20):
-    """Bytes of the sender's value `serial`, `size` in all, from `offset` on. They have a frame of their own."""
-
-    serial: int
-    size: int
-    offset: int
-
-
-class Got(msgspec.Struct, frozen=True, array_like=True, tag=21):
-    """So many bytes of parts were taken in since the last time: there is room for more."""
-
-    count: int
 
 
 class Drop(msgspec.Struct, frozen=True, array_like=True, tag=22):
@@ -99,9 +87,15 @@ class Sweep(msgspec.Struct, frozen=True, array_like=True, tag=7):
     attempt: int
 
 
-ToAgent = Part | Got | Drop | Release | Define | Open | Held | Orders | TakeBack | Stop | Retire | Sweep
+ToAgent = Drop | Release | Define | Open | Held | Orders | TakeBack | Stop | Retire | Sweep
 
 # -- agent to head -----------------------------------------------------------------------------------------------------
+
+
+class Got(msgspec.Struct, frozen=True, array_like=True, tag=20):
+    """These of the head's values are here: it need not keep them for this agent."""
+
+    serials: tuple[int, ...]
 
 
 class Began(msgspec.Struct, frozen=True, array_like=True, tag=10, gc=False):
@@ -149,6 +143,12 @@ class Broken(msgspec.Struct, frozen=True, array_like=True, tag=14):
     reason: str
 
 
+class Full(msgspec.Struct, frozen=True, array_like=True, tag=16):
+    """What writes to a disk here fails: it is full."""
+
+    reason: str
+
+
 class Standing(msgspec.Struct, frozen=True, array_like=True):
     """A lane as its agent has it: the attempts (task, attempt) that are under way there."""
 
@@ -174,7 +174,7 @@ class Stands(msgspec.Struct, frozen=True, array_like=True, tag=15):
     ends: list[Late]
 
 
-ToHead = Stands | Part | Got | Drop | Release | Began | Ended | Returned | Gone | Broken
+ToHead = Stands | Got | Drop | Release | Began | Ended | Returned | Gone | Broken | Full
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -182,7 +182,8 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     `place`: its warden's process, so the same for the agent that comes after it. `endpoint`: by which of the head's
     addresses it comes. `cpus`, `gpus`, `memory`: what of its node it may use. `left`: seconds until the scheduler takes
-    the node away, infinite when that is not known; not a time of day, since clocks differ.
+    the node away, infinite when that is not known; not a time of day, since clocks differ. `clock`: the time of day
+    there, by which the head understands all the others that it will tell.
     """
 
     allocation: str
@@ -196,9 +197,11 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, gc=False):
     gpus: tuple[str, ...]
     memory: int
     left: float
+    clock: float
 
 
 encode = msgspec.msgpack.Encoder().encode
 to_agent = msgspec.msgpack.Decoder(list[ToAgent]).decode
 to_head = msgspec.msgpack.Decoder(list[ToHead]).decode
 hello = msgspec.msgpack.Decoder(Hello).decode
+doors = msgspec.msgpack.Decoder(list[str]).decode  # where the head listens for data streams: its greeting

@@ -27,10 +27,13 @@ class ClusterExecutor(Executor):
 
     `workers`: cores to use of each node, `gpus` devices (names, or how many), `memory`: by default what the agent
     finds there. `bind`: pin each task to its cores. `interface`: the network by which agents reach this process.
+    `fan_out`: agents of a block of more nodes than that share one connection to it, through its first node.
     `silence`: after so long without a word an agent is given up, and its tasks are run elsewhere. `lease`: so long
-    agents go on without this process. `notice`: the time before the end of a block in which nothing is begun there any
-    more; what runs is told when it begins (see the option of tasks). `grace`, `initializer`, `initargs`, `environment`:
-    as for ProcessExecutor. `account`, `queue` and other fields of a Site may be given too.
+    agents go on without this process. By default 10 seconds and 5 minutes; behind a `login` node of the site, to which
+    the line may be cut for a while, 2 and 30 minutes. `notice`: the time before the end of a block in which nothing is
+    begun there any more; what runs is told when it begins (see the option of tasks). `grace`, `initializer`,
+    `initargs`, `environment`: as for ProcessExecutor. `login`, `account`, `queue` and other fields of a Site may be
+    given too.
 
     >>> with ClusterExecutor("local", workers=1) as executor:
     ...     executor.submit(pow, 2, 10).result()
@@ -53,8 +56,9 @@ class ClusterExecutor(Executor):
         memory: int | str = 0,
         bind: bool = False,
         interface: str = "",
-        silence: timedelta | float | str = 10.0,
-        lease: timedelta | float | str = "5m",
+        fan_out: int = 64,
+        silence: timedelta | float | str | None = None,
+        lease: timedelta | float | str | None = None,
         notice: timedelta | float | str = 0,
         grace: timedelta | float | str = 5.0,
         initializer: Callable[..., object] | None = None,
@@ -70,9 +74,7 @@ class ClusterExecutor(Executor):
             for name, value in {**locals(), **changes}.items()
             if name not in ("self", "changes", "__class__") and value != _USUAL.get(name, _NOTHING)
         }
-        for name, count in (("nodes", nodes), ("workers", workers)):
-            if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
-                raise ConfigurationError(f"{name}={count!r}: must be a whole number, at least 1")
+        _check(nodes=nodes, workers=workers, fan_out=fan_out)
         self.nodes = nodes
         self.walltime = timedelta(seconds=seconds(walltime))
         self.init, self.fewest, self.most = _blocks(blocks)
@@ -85,7 +87,11 @@ class ClusterExecutor(Executor):
         self.memory = size(memory)
         self.bind = bind
         self.interface = interface
-        self.silence, self.lease = seconds(silence), seconds(lease)
+        self.fan_out = fan_out
+        self.far = self.site.login
+        usual = _FAR_USUAL if self.far else _NEAR_USUAL
+        self.silence = seconds(usual[0] if silence is None else silence)
+        self.lease = seconds(usual[1] if lease is None else lease)
         if self.silence < 0.5:
             raise ConfigurationError(f"silence={silence!r}: must be at least half a second")
         self.notice_seconds = seconds(notice)
@@ -137,11 +143,19 @@ class ClusterExecutor(Executor):
         return self._given
 
 
+def _check(**counts: object) -> None:
+    for name, count in counts.items():
+        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+            raise ConfigurationError(f"{name}={count!r}: must be a whole number, at least 1")
+
+
 _NOTHING = object()
+# Silence and lease. An ssh connection that is cut is missed after 20 s, and made again within 30 s of its return.
+_NEAR_USUAL, _FAR_USUAL = (10.0, "5m"), ("2m", "30m")
 _USUAL: dict[str, Any] = {
     "nodes": 1, "walltime": 0, "blocks": 1, "parallelism": 1.0, "idle": "2m", "workers": None, "gpus": None,
-    "memory": 0, "bind": False, "interface": "", "silence": 10.0, "lease": "5m", "notice": 0, "grace": 5.0,
-    "initializer": None, "initargs": (), "environment": PLAIN, "label": "cluster",
+    "memory": 0, "bind": False, "interface": "", "fan_out": 64, "silence": None, "lease": None, "notice": 0,
+    "grace": 5.0, "initializer": None, "initargs": (), "environment": PLAIN, "label": "cluster",
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from heald.core.event import Failure, Usage
 from heald.core.task import Payload
+from heald.run.cluster.bulk import is_large
 from heald.run.cluster.dialogue import Standing, Stands
 from heald.run.cluster.lane import FarLane, Remote
 from heald.run.dispatch import Dispatch
@@ -51,7 +52,8 @@ class Former:
         self._expected = False  # agents of it may still come
         self._running: dict[Attempt, FarLane] = {}  # of tasks that were not submitted again yet
         self._ended: dict[Attempt, tuple[Any, Usage]] = {}  # of such tasks
-        self._waiting: dict[int, tuple[int, str]] = {}  # tasks submitted again that no agent has told of
+        self._waiting: dict[int, int] = {}  # the attempts of tasks submitted again that no agent has told of
+        self._awaited: dict[str, list[int]] = {}  # such tasks by node, and some that have been told of
         self._heard: set[str] = set()  # nodes whose agents have told what they have
 
     def expect(self) -> None:
@@ -63,6 +65,7 @@ class Former:
         self._expected = False
         lost = list(self._waiting)
         self._waiting.clear()
+        self._awaited.clear()
         self._host.place_again(lost)
 
     # -- from the side of the script ---------------------------------------------------------------------------------
@@ -75,7 +78,8 @@ class Former:
         elif key in self._running:
             self._go_on(self._running.pop(key), key)
         elif self._expected and _node(worker) not in self._heard:
-            self._waiting[task] = attempt, worker
+            self._waiting[task] = attempt
+            self._awaited.setdefault(_node(worker), []).append(task)
         else:
             return False
         return True
@@ -91,8 +95,8 @@ class Former:
         for standing in said.lanes:
             self._adopt(remote, standing)
         remote.late.extend(said.ends)
-        waiting = self._waiting.items()
-        lost = [task for task, (number, worker) in waiting if _node(worker) == name and (task, number) not in there]
+        awaited = [task for task in self._awaited.pop(name, ()) if task in self._waiting]
+        lost = [task for task in awaited if (task, self._waiting[task]) not in there]
         for task in lost:
             del self._waiting[task]
         self._host.place_again(lost)
@@ -117,15 +121,17 @@ class Former:
         """Take in the ends that an agent has told, as far as their values are here."""
         waiting = []
         for end in remote.late:
-            if isinstance(end.outcome, Payload) and not remote.inlet.complete(end.outcome):
-                waiting.append(end)
-                continue
-            outcome = remote.outcome(end.outcome)
+            if is_large(end.outcome):
+                remote.inlet.want(end.outcome)
+                if not remote.inlet.complete(end.outcome):
+                    waiting.append(end)
+                    continue
+            outcome, usage = remote.outcome(end.outcome), remote.usage(end.usage)
             attempt = (end.task, end.attempt)
             if self._claim(attempt):
-                self._finish(attempt, remote.node.name, outcome, end.usage)
+                self._finish(attempt, remote.node.name, outcome, usage)
             else:
-                self._ended[attempt] = outcome, end.usage
+                self._ended[attempt] = outcome, usage
         remote.late = waiting
 
     def keeps(self, attempt: Attempt, outcome: Payload | Failure, usage: Usage) -> bool:
@@ -137,7 +143,7 @@ class Former:
 
     def _claim(self, attempt: Attempt) -> bool:
         task, number = attempt
-        if self._waiting.get(task, (0, ""))[0] != number:
+        if self._waiting.get(task) != number:
             return False
         del self._waiting[task]
         return True

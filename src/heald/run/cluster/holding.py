@@ -61,7 +61,7 @@ def _supplier(engine: Engine, label: str) -> tuple[ClusterPool, Allocator]:
 def _status(pool: ClusterPool, supply: Allocator, allocation: Allocation) -> AllocationStatus:
     block, remotes = supply.blocks.get(allocation.id), pool.remotes(allocation.id)
     nodes = {one.node.name: one.node for one in remotes}
-    leases = (lane.lease for lane in pool.dispatch.lanes.values() if lane.lease is not None)
+    leases = (lane.lease for lane in pool.dispatch.lanes.values() if lane.lease is not None and lane.fifo)
     shares = [share for lease in leases for share in lease.shares if share.node in nodes]
     ends = allocation.ends
     if ends is None and (until := min((node.until for node in nodes.values()), default=math.inf)) < math.inf:

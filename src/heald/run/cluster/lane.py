@@ -16,7 +16,7 @@ from heald.core.ref import Ref
 from heald.core.retry import OUT_OF_MEMORY
 from heald.core.task import Payload
 from heald.data.arena import ArenaFull
-from heald.run.cluster.bulk import Inlet, Outlet, closed
+from heald.run.cluster.bulk import Inlet, Outlet, closed, is_large
 from heald.run.cluster.dialogue import Began, Ended, Gone, Hello, Late, Orders, Returned, TakeBack, ToAgent, encode
 from heald.run.protocol import Define, Order
 
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
     from heald.core.task import Work
     from heald.data.arena import Arena
-    from heald.wire.channel import Frames
+    from heald.wire.porter import Porter
+
+
+_AGREE = 10.0  # seconds by which clocks may differ: a hello may have been as long on its way
 
 
 class Remote:
@@ -42,6 +45,7 @@ class Remote:
         arena: Arena,
         define: Callable[[bytes], tuple[Work, bytes]],
         unsent: dict[bytes, None],
+        porter: Porter,
     ) -> None:
         self.name = name
         self.hello = hello
@@ -51,11 +55,24 @@ class Remote:
         self._arena = arena
         self.late: list[Late] = []  # ends of attempts of a former head, of which values are still to come
         self.retiring = ""  # why it gets nothing more, if it does
+        self.full = ""  # which of its disks is, in words
         self.idle_since = 0.0  # when it had nothing to do last
         self._define = define
         self._unsent = unsent
+        self._porter = porter
         self._defined: set[bytes] = set()
         self._numbers = 0
+        self.ahead = ahead(hello.clock, time.time())
+
+    def here(self, moment: float) -> float:
+        """A time of day that it tells, now passed, as the clock of this machine has it."""
+        if self.ahead < 0:  # or its hello was very late, when ten thousand came at once
+            self.ahead = max(self.ahead, ahead(moment, time.time()))
+        return moment - self.ahead
+
+    def usage(self, told: Usage) -> Usage:
+        """What an attempt used, with its time as the clock of this machine has it."""
+        return msgspec.structs.replace(told, started=self.here(told.started)) if self.ahead and told.started else told
 
     def idle_for(self, now: float) -> float:
         """How long it has had nothing to do, in seconds."""
@@ -79,27 +96,29 @@ class Remote:
 
     @cached_property
     def outlet(self) -> Outlet:
-        """Large values on their way there."""
-        return Outlet(self._arena, partial(self._unsent.setdefault, self.name))
+        """Large values for it."""
+        outlet = Outlet(self._arena, partial(self._unsent.setdefault, self.name))
+        self._porter.attach(self.name, outlet.find)
+        return outlet
 
     @cached_property
     def inlet(self) -> Inlet:
         """Large values that come from there."""
-        return Inlet(self._arena, _nothing)
+        assert self.outlet is not None  # it is attached
+        return Inlet(self._arena, partial(self._porter.fetch, self.name), _nothing)
 
-    def messages(self) -> Iterator[Frames]:
+    def messages(self) -> Iterator[bytes]:
         """All that is to be sent now."""
-        large = vars(self)
-        if "inlet" in large and (got := self.inlet.got()) is not None:
-            self.out.append(got)
-        if "outlet" in large:
+        if "outlet" in vars(self):
             self.out += self.outlet.over()
         if self.out:
             out, self.out = self.out, []
-            yield [encode(out)]
-        if "outlet" in large:
-            for part, data in self.outlet.parts():
-                yield [encode([part]), data]
+            yield encode(out)
+
+    def leave(self) -> None:
+        """It is gone."""
+        if "outlet" in vars(self):
+            self._porter.detach(self.name)
 
     def orders(self, lane: int, orders: list[Order]) -> None:
         """Send orders to a lane, and before them what they need."""
@@ -117,7 +136,7 @@ class Remote:
     def outcome(self, told: Payload | Failure) -> Payload | Failure:
         """An outcome with its values as they are here."""
         try:
-            if isinstance(told, Payload) and (told.buffers or told.inputs):
+            if is_large(told):
                 return self.inlet.opened(told, self.outlet.came)
             return told
         except ArenaFull as raised:
@@ -128,6 +147,15 @@ class Remote:
     def stalled(self) -> bool:
         """Whether something that it told waits for large values."""
         return bool(self.late) or any(lane.told for lane in self.lanes.values())
+
+
+def ahead(clock: float, now: float) -> float:
+    """Seconds by which another machine's clock is ahead; 0 when its word may just have been long on its way.
+
+    >>> ahead(7_200.0, 3_600.0), ahead(3_598.0, 3_600.0)
+    (3600.0, 0.0)
+    """
+    return clock - now if abs(clock - now) > _AGREE else 0.0
 
 
 def _nothing(serial: int) -> Ref:
@@ -175,8 +203,8 @@ class FarLane:
         named = [(one.task, one.attempt) for one in self.fifo]
         self.fifo[named.index((order.task, order.attempt))] = order
 
-    def ended(self, report: Ended) -> tuple[Order, Payload | Failure]:
-        """The order that is over, and its outcome with the values as they are here."""
+    def ended(self, report: Ended) -> tuple[Order, Payload | Failure, Usage]:
+        """The order that is over, its outcome with the values as they are here, and what it used."""
         if not self.fifo:
             raise UsageError(f"{self.name} ended task {report.task}, and has none")
         order = self.fifo.popleft()
@@ -185,7 +213,7 @@ class FarLane:
         self.long = False
         if (order.task, order.attempt) != (report.task, report.attempt):
             raise UsageError(f"{self.name} ended task {report.task}, not {order.task}")
-        return order, self.remote.outcome(report.outcome)
+        return order, self.remote.outcome(report.outcome), self.remote.usage(report.usage)
 
     def died(self, report: Gone) -> tuple[tuple[Order, Failure, Usage] | None, list[Order]]:
         """The attempt under which the worker died, if any, and those to be run elsewhere."""
@@ -195,4 +223,6 @@ class FarLane:
         culprit = next((order for order in orders if (order.task, order.attempt) == named), None)
         if culprit is None or report.failure is None:
             return None, orders
-        return (culprit, report.failure, report.usage), [order for order in orders if order is not culprit]
+        return (culprit, report.failure, self.remote.usage(report.usage)), [
+            order for order in orders if order is not culprit
+        ]

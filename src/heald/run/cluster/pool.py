@@ -6,13 +6,11 @@ Runs in the engine's thread. `run.dispatch` decides what goes where; agents tell
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -20,21 +18,22 @@ from heald.core.event import Failure, Usage
 from heald.core.placement import Lease, Node, Placement
 from heald.core.resources import Resources
 from heald.core.retry import WORKER_LOST
-from heald.core.task import Payload
 from heald.core.version import __version__
 from heald.run import pool
+from heald.run.cluster import depot as depots
 from heald.run.cluster import dialogue, settings
 from heald.run.cluster.allocator import Allocator
+from heald.run.cluster.bulk import is_large
 from heald.run.cluster.dialogue import (
     Began,
     Broken,
     Drop,
     Ended,
+    Full,
     Gone,
     Got,
     Held,
     Open,
-    Part,
     Release,
     Retire,
     Returned,
@@ -44,30 +43,35 @@ from heald.run.cluster.dialogue import (
 )
 from heald.run.cluster.former import Former
 from heald.run.cluster.lane import FarLane, Remote
+from heald.run.cluster.loss import Losses
 from heald.run.cluster.register import Register
 from heald.run.cluster.straggler import Stragglers
+from heald.run.disk import full
 from heald.run.dispatch import Dispatch
 from heald.run.pool import overtime, unwanted
 from heald.run.protocol import Order
 from heald.site.adapter import connect
-from heald.wire import key
-from heald.wire.channel import Frames
+from heald.wire import address, key
 from heald.wire.hub import Hub
+from heald.wire.porter import Porter
 
 if TYPE_CHECKING:
+    from heald.run.cluster.depot import Depot
     from heald.run.cluster.executor import ClusterExecutor
 
-_HORIZON = 0.05  # seconds of expected work that a lane is sent ahead: many times the way there and back
+# Seconds of expected work that a lane is sent ahead: many times the way there and back, in a machine and to it.
+_HORIZON, _FAR_HORIZON = 0.05, 1.0
 _BEATS = 5  # in the time after which an agent is given up
 _PATIENCE = 5  # silences that the agents of a former head get to find this one
 _DUDS = 2  # nodes in a row where no worker could live: there is no use in more
-_LOSSES = 3  # agents that may be lost under one attempt after the other before it is the task's fault
+_FULL = 8  # nodes in a row that were of no use, when it is that a disk is full: they may share it
 
 
 class Host(pool.Host, Protocol):
     """What the pool of a cluster needs of the engine."""
 
     turned: list[Callable[[bool], None]]
+    recorder: object | None
 
     def post(self, act: Callable[[], None]) -> None:
         """Have `act` called in the engine's thread."""
@@ -109,49 +113,37 @@ class ClusterPool:
         self.grace = executor.grace_seconds
         self.executor = executor
         self.folder = Path(host.run, "agents", executor.label)
-        self.dispatch = Dispatch(self.label, [], host, self._hold, self._open, horizon=_HORIZON)
+        horizon = _FAR_HORIZON if executor.site.login else _HORIZON
+        self.dispatch = Dispatch(self.label, [], host, self._hold, self._open, horizon=horizon)
         self._host = host
         self._agents = Register()
         self._unsent: dict[bytes, None] = {}  # agents for which there is something; no set, whose `pop` can be slow
-        self._losses: Counter[int] = Counter()  # by task: agents lost while it ran
+        self._losses = Losses(executor.notice_seconds, host.definition)
         self._duds = 0  # nodes in a row where no worker could live
         self._former = Former(self.label, self.dispatch, host, self._stop)
         self._stragglers = Stragglers(self._agents.nodes)
         self._hub: Hub | None = None
+        self._porter: Porter | None = None
         self._allocator: Supply | None = None
+        self.depot: Depot | None = None
 
     def start(self) -> None:
         """Listen for agents, and ask for the first nodes."""
         host, executor = self._host, self.executor
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         keys = key.load(self.folder / "keys.json")
-        interface, port = executor.interface or executor.site.interface, self._former_port()
-        hub = self._hub = Hub(keys, self, silence=executor.silence, interface=interface, port=port)
+        depot = self.depot = depots.depot(executor, self.folder, host.run, keys, kept=host.recorder is not None)
+        hub = self._hub = Hub(keys, self, silence=executor.silence, interface=depot.interface, port=depot.port)
         for channel in hub.files():
             host.selector.on_readable(channel, hub.serve)
+        places = address.candidates(depot.interface)
+        porter = self._porter = Porter(keys.head, keys.agent.public, instance=hub.instance, places=places)
+        host.selector.on_readable(porter, self._came)
+        endpoints, doors = sockets = depot.open([hub.endpoints, porter.endpoints])
+        hub.greeting = dialogue.encode(doors)
         host.turned.append(self._exchange)
-        given = settings.AgentSettings(
-            allocation="",
-            endpoints=tuple(hub.endpoints),
-            head=keys.head.public,
-            pair=keys.agent,
-            run=str(host.run),
-            directory=os.getcwd(),
-            path=tuple(map(os.path.abspath, sys.path)),
-            folder=str(self.folder),
-            site=executor.site,
-            silence=executor.silence,
-            lease=executor.lease,
-            workers=executor.workers or 0,
-            gpus=executor.gpus,
-            memory=executor.memory,
-            grace=executor.grace_seconds,
-            bind=executor.bind,
-            initializer=executor.pickled_initializer(),
-            environment=executor.environment,
-            notice=executor.notice_seconds,
-        )
-        key.write(self.folder / "head.json", msgspec.json.encode(tuple(hub.endpoints)))
+        depots.remember(self.folder, sockets)
+        given = depots.told(executor, keys, depot, endpoints)
         self._allocator = self._supply(given)
         if self._allocator.start():
             self._former.expect()
@@ -160,15 +152,9 @@ class ClusterPool:
 
     def _supply(self, given: settings.AgentSettings) -> Supply:
         """Where nodes come from."""
-        return Allocator(self.executor, given, self.folder, self, connect(self.executor.site))
-
-    def _former_port(self) -> int:
-        """The port of the head that was killed, at which agents look first."""
-        try:
-            endpoints = msgspec.json.decode((self.folder / "head.json").read_bytes(), type=tuple[str, ...])
-            return int(endpoints[0].rpartition(":")[2])
-        except (OSError, msgspec.MsgspecError, IndexError, ValueError):
-            return 0
+        assert self.depot is not None
+        scheduler = connect(self.executor.site, ask=self.depot.ask)
+        return Allocator(self.executor, given, self.folder, self, scheduler, self.depot)
 
     # -- what the engine wants ---------------------------------------------------------------------------------------
 
@@ -208,13 +194,18 @@ class ClusterPool:
         if self._hub is None:
             return
         for remote in self._agents:
-            self._hub.send(remote.name, [dialogue.encode([Retire("the run is over")])])
+            self._hub.send(remote.name, dialogue.encode([Retire("the run is over")]))
         for channel in self._hub.files():
             self._host.selector.forget(channel)
+        if self._porter is not None:
+            self._host.selector.forget(self._porter)
+            self._porter.close()
         if self._allocator is not None:
             self._allocator.close()
         self._hub.close()
         self._hub = None
+        if self.depot is not None:
+            self.depot.close()
 
     # -- what the dispatch wants -------------------------------------------------------------------------------------
 
@@ -240,13 +231,13 @@ class ClusterPool:
         while self._unsent:
             name, _ = self._unsent.popitem()
             remote = self._agents.get(name)
-            for frames in remote.messages() if remote is not None else ():
-                hub.send(name, frames)
+            for message in remote.messages() if remote is not None else ():
+                hub.send(name, message)
 
     def _beat(self) -> None:
         if self._hub is not None:
             part = self._hub.beat(time.monotonic())
-            self._host.after(part * self.executor.silence / _BEATS, self._beat)
+            self._host.after(part * min(self.executor.silence / _BEATS, dialogue.PULSE), self._beat)
 
     def _exchange(self, recorded: bool) -> None:
         """After a turn: tell agents what is on record now, so that the next head knows of all that they were told."""
@@ -276,7 +267,8 @@ class ClusterPool:
             self._hub.give_up(other.name, "its agent died, and another took its place")
         until = self._host.now() + said.left - self.executor.notice_seconds
         node = Node(self._agents.free_name(said), said.cpus, said.gpus, said.memory, until, said.allocation, said.host)
-        remote = Remote(name, said, node, self._host.arena, self._host.definition, self._unsent)
+        assert self._porter is not None
+        remote = Remote(name, said, node, self._host.arena, self._host.definition, self._unsent, self._porter)
         remote.idle_since = self._host.now()
         self._agents.add(remote)
         self._stragglers.met(remote)
@@ -284,40 +276,47 @@ class ClusterPool:
             self._allocator.met(said.allocation)
         return ""
 
-    def heard(self, name: bytes, frames: Frames) -> None:
+    def heard(self, name: bytes, body: memoryview) -> None:
         """A message of an agent."""
         remote = self._agents.get(name)
         if remote is None:
             return
-        body, *raw = frames
-        parts = iter(raw)
         for message in dialogue.to_head(body):
-            self._told(remote, message, parts)
+            self._told(remote, message)
 
-    def _told(self, remote: Remote, message: ToHead, parts: Iterator[Any]) -> None:
+    def _told(self, remote: Remote, message: ToHead) -> None:
         if isinstance(message, Ended | Returned | Gone | Began):
             lane = remote.lanes.get(message.lane)
             if lane is None:
                 return
+            if isinstance(message, Ended) and is_large(message.outcome):
+                remote.inlet.want(message.outcome)
             lane.told.append(message)
             self._catch_up(lane)
         elif isinstance(message, Stands):
             self._begin_with(remote, message)
-        elif isinstance(message, Part):
-            self._unsent[remote.name] = None  # it is to know that there is room again
-            if remote.inlet.take(message, next(parts, b"")):
-                self._former.late(remote)
-                for lane in remote.lanes.copy().values():
-                    self._catch_up(lane)
         elif isinstance(message, Got):
-            remote.outlet.made_room(message.count)
+            remote.outlet.released(message.serials)
         elif isinstance(message, Drop):
             remote.inlet.drop(message.serials)
         elif isinstance(message, Release):
             remote.outlet.released(message.serials)
+        elif isinstance(message, Full):
+            if not remote.full and not full((self._host.run, ".")):
+                self._full(remote, message.reason)
         else:
             assert isinstance(message, Broken)
             self._useless(remote, message.reason)
+
+    def _came(self) -> None:
+        """Large values are here."""
+        assert self._porter is not None
+        for name, serial, ref in self._porter.arrived():
+            remote = self._agents.get(name)
+            if remote is not None and remote.inlet.came(serial, ref):
+                self._former.late(remote)
+                for lane in remote.lanes.copy().values():
+                    self._catch_up(lane)
 
     def _useless(self, remote: Remote, reason: str) -> None:
         """Workers cannot live on a node: there is no use in more nodes when they did on none, or on none lately."""
@@ -327,6 +326,16 @@ class ClusterPool:
         self._duds += 1
         if self._allocator is not None and self._duds >= _DUDS:
             self._allocator.refused(remote.hello.allocation, reason)
+
+    def _full(self, remote: Remote, reason: str) -> None:
+        """A disk of a node is full, which is no other's: begin nothing more there."""
+        remote.full = reason
+        self._duds += 1
+        if self._duds >= _FULL:
+            self._useless(remote, reason)
+        else:
+            logging.getLogger("heald").error("%s: %s; nothing more is begun there", remote.node.name, reason)
+            self._retire(remote, reason)
 
     def _catch_up(self, lane: FarLane) -> None:
         """Take in what a lane told, as far as all values of it are here."""
@@ -341,7 +350,7 @@ class ClusterPool:
             elif isinstance(report, Began):
                 if lane.fifo and lane.fifo[0].task == report.task:
                     self.dispatch.began(lane)
-                    self._host.began(lane.fifo[0], report.time, report.pid)
+                    self._host.began(lane.fifo[0], lane.remote.here(report.time), report.pid)
             elif isinstance(report, Returned):
                 self.dispatch.gave_back(lane, lane.returned(report.orders))
                 if lane.remote.retiring:
@@ -350,21 +359,27 @@ class ClusterPool:
                 self._died(lane, report)
 
     def _ended(self, lane: FarLane, report: Ended) -> None:
-        order, outcome = lane.ended(report)
-        self._duds = 0
+        order, outcome, usage = lane.ended(report)
+        self._duds *= bool(lane.remote.full)
         if isinstance(outcome, Failure):
             self._stragglers.end(lane, order.task, order.attempt)
-        self._losses.pop(order.task, None)
-        if self._former.keeps((order.task, order.attempt), outcome, report.usage):
+        if self._former.keeps((order.task, order.attempt), outcome, usage):
             pass
-        elif (order.task, order.attempt) in lane.forfeit and isinstance(outcome, Failure):
+        elif isinstance(outcome, Failure) and self._spares(lane, order, outcome):
             self._host.returned([order])
         else:
-            self._host.ended(order, outcome, report.usage)
+            self._losses.forget(order.task)
+            self._host.ended(order, outcome, usage)
         lane.forfeit.discard((order.task, order.attempt))
-        self.dispatch.ended(lane, order, report.usage, self._host.now())
+        self.dispatch.ended(lane, order, usage, self._host.now())
         if lane.remote.retiring:
             self._retire_if_idle(lane.remote)
+
+    def _spares(self, lane: FarLane, order: Order, failure: Failure) -> bool:
+        """Whether an attempt failed for what became of its nodes."""
+        if (order.task, order.attempt) in lane.forfeit:
+            return True
+        return bool(lane.remote.full) and self._losses.by_disk(order.task, failure)
 
     def _begin_with(self, remote: Remote, said: Stands) -> None:
         """The first that an agent tells: what it has of a former head. From now on its node is used."""
@@ -388,6 +403,7 @@ class ClusterPool:
     def lost(self, name: bytes, reason: str) -> None:
         """An agent is gone, and all that it had is to be run elsewhere, at no charge to the tasks."""
         remote = self._agents.remove(name)
+        remote.leave()
         if not remote.retiring:
             self.dispatch.remove_node(remote.node)
         for lane in list(remote.lanes.values()):
@@ -411,22 +427,10 @@ class ClusterPool:
             self._stop(lane, order, Failure(WORKER_LOST, reason))
 
     def _again(self, orders: list[Order], remote: Remote, reason: str) -> None:
-        first, *others = orders
-        self._losses[first.task] += not (reason == dialogue.OVER and self._is_told(first))
-        if self._losses[first.task] < _LOSSES:
-            others = orders
-        else:
-            text = f"{_LOSSES} nodes were lost while it ran; the last, {remote.node.name}: {reason}"
-            hint = "does it use more memory than a node has? ask for memory, so that fewer run at once"
-            if reason == dialogue.OVER:
-                hint = "does it take longer than a block lasts? ask for more walltime, or save its state (notice=)"
-            self._host.ended(first, Failure(WORKER_LOST, text, hint=hint, final=True), Usage())
-        self._host.returned(others)
-
-    def _is_told(self, order: Order) -> bool:
-        """Whether it was told that its time ends, and may go on a little further each time."""
-        work = order.work and self._host.definition(order.work)[0]  # of one of a former head nobody may know it
-        return bool(self.executor.notice_seconds or (work and work.resources.notice))
+        failure = self._losses.by_node(orders[0], remote.node.name, reason)
+        if failure is not None:
+            self._host.ended(orders.pop(0), failure, Usage())
+        self._host.returned(orders)
 
     # -- what the allocator asks and tells ---------------------------------------------------------------------------
 
@@ -455,13 +459,16 @@ class ClusterPool:
     def retire(self, allocation: str, reason: str) -> None:
         """Begin nothing more on the nodes of an allocation, and let its agents end when they have nothing to do."""
         for remote in self.remotes(allocation):
-            if not remote.retiring:
-                remote.retiring = reason
-                self.dispatch.remove_node(remote.node)
-                for lane in remote.lanes.values():
-                    if lane.fifo:
-                        self.dispatch.take_back(lane)
-                self._retire_if_idle(remote)
+            self._retire(remote, reason)
+
+    def _retire(self, remote: Remote, reason: str) -> None:
+        if not remote.retiring:
+            remote.retiring = reason
+            self.dispatch.remove_node(remote.node)
+            for lane in remote.lanes.values():
+                if lane.fifo:
+                    self.dispatch.take_back(lane)
+            self._retire_if_idle(remote)
 
     def _retire_if_idle(self, remote: Remote) -> None:
         if not any(lane.fifo for lane in remote.lanes.values()):
@@ -477,10 +484,7 @@ def _nothing() -> None:
 
 
 def _complete(lane: FarLane, report: Ended) -> bool:
-    told = report.outcome
-    if isinstance(told, Payload) and (told.buffers or told.inputs):
-        return lane.remote.inlet.complete(told)
-    return True
+    return not is_large(report.outcome) or lane.remote.inlet.complete(report.outcome)
 
 
 def _skew(said: dialogue.Hello) -> str:

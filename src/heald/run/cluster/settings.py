@@ -22,9 +22,10 @@ class AgentSettings(msgspec.Struct, frozen=True):
     `endpoints`: where the head may be reached, the likeliest first; `head`: its public key. `silence`: how long nothing
     may be heard before an agent is given up; `lease`: how long it goes on without its head. `run`: the run's folder;
     `folder`: where its agents keep what is their own; `directory` and `path`: where tasks run, and where Python finds
-    modules. `workers`: cores to use of each node, 0 for all; `gpus`: names of devices, None for those that are found;
-    `memory`: bytes, 0 for all. `grace`, `bind`, `initializer`, `environment`, `notice`: as for every
-    crew.
+    modules. `fan_out`: nodes of an allocation above which its agents share one connection to the head; `switch`: where
+    that begins, the likeliest first. `workers`: cores to use of each node, 0 for all; `gpus`: names of devices, None
+    for those that are found; `memory`: bytes, 0 for all. `grace`, `bind`, `initializer`, `environment`, `notice`: as
+    for every crew.
     """
 
     allocation: str
@@ -36,6 +37,8 @@ class AgentSettings(msgspec.Struct, frozen=True):
     path: tuple[str, ...]
     site: Site
     folder: str = ""
+    fan_out: int = 64
+    switch: tuple[str, ...] = ()
     silence: float = 10.0
     lease: float = 300.0
     workers: int = 0

@@ -103,7 +103,7 @@ class Server:
         self._leave(job)
 
     def control(self, verb: str, words: list[str]) -> None:
-        """What a test does to the server: lose JOB, stop NODE, start NODE, reset."""
+        """What a test does to the server: lose JOB, stop NODE, start NODE, cpus COUNT, reset."""
         match verb:
             case "lose":
                 job = self.find("control", words[0])
@@ -115,8 +115,12 @@ class Server:
                 for node in self.nodes:
                     if node.name == words[0]:
                         self._set_mom(node, verb == "start")
+            case "cpus":
+                for node in self.nodes:
+                    node.available["ncpus"] = int(words[0])
             case "reset":
                 for node in self.nodes:
+                    node.available["ncpus"] = CPUS
                     node.offline = False
                     self._set_mom(node, True)
         self.schedule()

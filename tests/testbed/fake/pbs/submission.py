@@ -23,7 +23,8 @@ _OPTIONS = "a:A:c:C:e:fhj:J:k:l:m:M:N:o:p:P:q:r:R:S:u:v:VW:z"
 _COUNTS = {"ncpus", "ngpus", "mpiprocs", "ompthreads", "nodect"}
 _SIZES = {"mem", "pmem", "vmem", "pvmem", "file"}
 _TIMES = {"walltime", "cput", "pcput"}
-_KNOWN = _COUNTS | _SIZES | _TIMES | {"select", "place", "nodes", "host", "vnode", "arch", "software"}
+OF_THE_SITE = {"filesystems"}  # resources that no PBS has by itself; this one is that of Polaris and Aurora
+_KNOWN = OF_THE_SITE | _COUNTS | _SIZES | _TIMES | {"select", "place", "nodes", "host", "vnode", "arch", "software"}
 _UNITS = {"b": 1, "kb": 2**10, "mb": 2**20, "gb": 2**30, "tb": 2**40}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from tests.testbed.fake.pbs.job import ACTIVE, SERVER, Job, Node
-from tests.testbed.fake.pbs.submission import QUEUE
+from tests.testbed.fake.pbs.submission import OF_THE_SITE, QUEUE
 
 VERSION = "23.06.06"
 _WIDTH = 79
@@ -203,6 +203,7 @@ def _resources(job: Job) -> dict[str, Any]:
     found |= {"ngpus": gpus} if (gpus := job.total("ngpus")) else {}
     found |= {"nodect": len(asked.chunks), "place": asked.place, "select": asked.resources.get("select", asked.select)}
     found |= {"walltime": clock(asked.walltime)} if asked.walltime is not None else {}
+    found |= {name: asked.resources[name] for name in OF_THE_SITE if name in asked.resources}
     return found
 
 

@@ -27,12 +27,13 @@ def test_ends() -> None:
     done, killed = ends_of(Over(over), 1.0, 3)  # the third was not begun
     assert (done.status, done.signal, done.code, done.started, done.seconds) == (3, 0, 3, 12.0, 0.5)
     assert (killed.status, killed.signal, killed.code) == (0, 9, 137)
+    assert (done.message, killed.message) == ("", "it was killed by SIGKILL (signal 9)")
 
 
 @pytest.mark.parametrize(
     ("raised", "expected"),
     [
-        (heald.WalltimeExceeded("too long", stdout="o"), (-1, signal.SIGTERM, False)),
+        (heald.WalltimeExceeded("job#2: too long", stdout="o"), (-1, signal.SIGTERM, False)),
         (heald.WorkerLost("gone"), (1, 0, False)),
         (CancelledError(), (-1, signal.SIGTERM, True)),
     ],
@@ -42,7 +43,7 @@ def test_bad_ends(raised: BaseException, expected: tuple[int, int, bool]) -> Non
     assert len(others) == end.dropped  # none is run of those that were given out together, when all are cancelled
     assert (end.status, end.signal, end.dropped) == expected
     assert end.code
-    assert end.dropped or end.message
+    assert end.message == {heald.WalltimeExceeded: "too long", heald.WorkerLost: "gone"}.get(type(raised), "")  # type: ignore[call-overload]
 
 
 def test_a_command_that_cannot_be_started() -> None:

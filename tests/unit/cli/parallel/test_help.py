@@ -14,7 +14,7 @@ def test_it_names_only_options_that_there_are() -> None:
 
 
 def test_it_fits_the_terminal() -> None:
-    assert max(map(len, text(parse(["-h"])).splitlines())) <= 100
+    assert max(map(len, text(parse(["-h"])).splitlines())) <= 80
 
 
 def test_version_and_citation() -> None:

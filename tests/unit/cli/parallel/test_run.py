@@ -51,7 +51,15 @@ def test_a_job_that_cannot_be_started_among_short_ones(capfdbinary: pytest.Captu
     assert main(["-k", "-j1", *(":::", *lines)]) == 1
     printed = capfdbinary.readouterr()
     assert printed.out == b"a\n" * 60 + b"b\n" * 20
-    assert b"'./bad' could not be started" in printed.err
+    assert b"job 61: './bad' could not be started" in printed.err
+
+
+def test_a_line_that_is_too_long_is_not_shown_whole(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    Path("long").write_text("x" * 3_000_000)
+    assert main(["echo {} | wc -c", "::::", "long"]) == 1
+    printed = capfdbinary.readouterr()
+    assert b"job 1: '/bin/sh' could not be started: Argument list too long: echo xxx" in printed.err
+    assert len(printed.err) < 500
 
 
 def test_a_slow_source_holds_nothing_back(tmp_path: Path, wait_until: Callable[..., None]) -> None:
@@ -89,8 +97,14 @@ def test_a_job_that_takes_too_long(capfdbinary: pytest.CaptureFixture[bytes]) ->
     assert main(["--joblog", "log", "--timeout", "0.3", "echo begun; sleep {}", ":::", "60"]) == 1
     printed = capfdbinary.readouterr()
     assert printed.out == b"begun\n"
-    assert b"walltime of 0.3 s" in printed.err
+    assert b"heald run: job 1: it was stopped after its walltime of 0.3 s: echo begun; sleep 60\n" in printed.err
     assert Path("log").read_text().splitlines()[1].split("\t")[6:8] == ["-1", "15"]
+
+
+def test_a_job_that_is_killed_says_so(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    """By the number that the job has in a log, whichever others were given out before it."""
+    assert main(["kill -{} $$", ":::", *["0"] * 70, "SEGV", "PIPE"]) == 2
+    assert capfdbinary.readouterr().err == b"heald run: job 71: it was killed by SIGSEGV (signal 11): kill -SEGV $$\n"
 
 
 def test_a_job_that_takes_too_long_beside_the_others(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
@@ -98,7 +112,7 @@ def test_a_job_that_takes_too_long_beside_the_others(capfdbinary: pytest.Capture
     assert main(line) == 1
     printed = capfdbinary.readouterr()
     assert printed.out == b"a0.1\nb0.1\n" * 3 + b"a60\n"
-    assert b"job 4 was stopped after 300% of the median time" in printed.err
+    assert b"job 4: it was stopped after 300% of the median time: echo a60; " in printed.err
 
 
 def test_halt_now_ends_what_runs(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
@@ -147,10 +161,12 @@ def test_output_that_may_be_cut_short_is_not_taken_for_whole(
 ) -> None:
     shown = SimpleNamespace(f_bfree=0, f_bavail=0, f_frsize=4096, f_blocks=5000, f_files=0, f_favail=0)
     monkeypatch.setattr(os, "statvfs", lambda folder: shown)
-    assert main(["-j1", "--joblog", "log", "--delay", "0.01", "echo", ":::", "a", "b"]) == 255
+    line = "touch {}; until test -e a && test -e b; do sleep 0.01; done; echo {}"
+    assert main(["-j2", "-k", "--joblog", "log", "--delay", "0.01", line, ":::", "a", "b"]) == 255
     printed = capfdbinary.readouterr()
-    assert printed.out == b"a\n"
-    assert b"job 1 cannot be written down: the disk of " in printed.err
+    assert printed.out == b"a\nb\n"
+    assert printed.err.count(b"cannot be written down") == 1, "said once, whatever ends after it"
+    assert b" cannot be written down: the disk of " in printed.err
     assert b"is full (0 B left), so its output may not be whole" in printed.err
     assert b"--resume" in printed.err
     assert Path("log").read_text().count("\n") == 1

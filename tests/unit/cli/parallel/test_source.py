@@ -25,6 +25,17 @@ def test_sources_are_combined_as_a_product(lists: list[tuple[str, ...]]) -> None
     assert rows(*map(Source, lists)) == list(itertools.product(*lists))
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_person_is_told_what_is_waited_for(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = io.TextIOWrapper(io.BytesIO(b"a\nb\n"))
+    monkeypatch.setattr(typed, "isatty", lambda: terminal)
+    monkeypatch.setattr("sys.stdin", typed)
+    assert list(inputs([Source(file="-")], Reading()).rows) == [("a",), ("b",)]
+    assert ("from this terminal, until Ctrl-D" in capsys.readouterr().err) == terminal
+
+
 @given(values, values)
 def test_linked_sources_go_along_and_end_with_the_shortest(first: tuple[str, ...], second: tuple[str, ...]) -> None:
     assert rows(Source(first), Source(second, linked=True)) == list(zip(first, second, strict=False))

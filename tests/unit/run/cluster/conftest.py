@@ -20,13 +20,14 @@ from heald.data.arena import Arena
 from heald.data.payload import pack_call, unpack
 from heald.run.cluster import dialogue, settings
 from heald.run.cluster.bulk import Inlet, Outlet, closed
-from heald.run.cluster.dialogue import Held, Hello, Open, Orders, Part, ToAgent, ToHead
+from heald.run.cluster.dialogue import Held, Hello, Open, Orders, ToAgent, ToHead
 from heald.run.cluster.settings import AgentSettings
 from heald.run.protocol import Define, Order
 from heald.site.profile import Site
 from heald.wire import key
 from heald.wire.hub import Hub
 from heald.wire.key import Keys
+from heald.wire.porter import Porter
 
 T = TypeVar("T")
 
@@ -41,7 +42,7 @@ class Head:
         self.folder = folder
         self.arena = Arena(capacity=1 << 26)
         self.outlet = Outlet(self.arena, lambda: None)
-        self.inlet = Inlet(self.arena, self._none)
+        self.inlet = Inlet(self.arena, lambda *asked: self._porter.fetch(self.name, *asked), self._none)
         self.hellos: list[Hello] = []
         self.told: list[ToHead] = []
         self.losses: list[str] = []
@@ -50,6 +51,8 @@ class Head:
         self._works: dict[str, bytes] = {}
         self._tasks = iter(range(1, 1000))
         self._hub = Hub(keys, self, interface="127.0.0.1", port=port, silence=60.0)
+        self._porter = Porter(keys.head, keys.agent.public, instance=self._hub.instance, places=["127.0.0.1"])
+        self._hub.greeting = dialogue.encode(self._porter.endpoints)
         self.port = int(self._hub.endpoints[0].rpartition(":")[2])
         common: dict[str, Any] = {"site": Site("mine"), "silence": 1.0, "directory": str(folder), "folder": str(folder)}
         self.given = AgentSettings(
@@ -68,17 +71,12 @@ class Head:
 
     def met(self, name: bytes, hello: bytes) -> str:
         self.name = name
+        self._porter.attach(name, self.outlet.find)
         self.hellos.append(dialogue.hello(hello))
         return self.refusal
 
-    def heard(self, name: bytes, frames: Any) -> None:
-        body, *raw = frames
-        parts = iter(raw)
-        for message in dialogue.to_head(body):
-            if isinstance(message, Part):
-                self.inlet.take(message, bytes(next(parts)))
-            else:
-                self.told.append(message)
+    def heard(self, name: bytes, body: Any) -> None:
+        self.told += dialogue.to_head(body)
 
     def lost(self, name: bytes, reason: str) -> None:
         self.losses.append(reason)
@@ -96,8 +94,8 @@ class Head:
             select(self._hub.files(), [], [], _TURN)
             self._hub.serve()
             self._hub.commit(lambda name: True)
-            for part, data in self.outlet.parts():
-                self._hub.send(self.name, [dialogue.encode([part]), data])
+            for _, serial, ref in self._porter.arrived():
+                self.inlet.came(serial, ref)
             self._hub.beat(time.monotonic())
             self._hub.serve()
         return found
@@ -109,7 +107,7 @@ class Head:
         return found
 
     def tell(self, *messages: ToAgent) -> None:
-        self._hub.send(self.name, [dialogue.encode(list(messages))])
+        self._hub.send(self.name, dialogue.encode(list(messages)))
 
     def open(self, lane: int, needs: Resources = SINGLE) -> None:
         """Have a worker started, with a lease of these needs."""
@@ -127,6 +125,7 @@ class Head:
 
     def value(self, outcome: object) -> Any:
         assert isinstance(outcome, Payload), outcome
+        self.inlet.want(outcome)
         self.until(lambda: self.inlet.complete(outcome))
         return unpack(self.inlet.opened(outcome), self.arena)
 
@@ -136,12 +135,21 @@ class Head:
 
     def close(self) -> None:
         """As a head that is killed: nobody is told."""
+        self._porter.close()
         self._hub.close()
 
 
 @pytest.fixture(scope="session")
 def keys() -> Keys:
     return key.new()
+
+
+@pytest.fixture
+def porter(keys: Keys) -> Iterator[Porter]:
+    """One without peers."""
+    porter = Porter(keys.head, keys.agent.public)
+    yield porter
+    porter.close()
 
 
 @pytest.fixture

@@ -193,6 +193,11 @@ class TestDeath:
         head = begin(lanes=3, initializer=cloudpickle.dumps(os.abort)).head
         assert "workers die before they run anything" in head.next(Broken).reason
 
+    def test_of_every_worker_before_it_is_there(self, begin: Callable[..., Case], tmp_path: Path) -> None:
+        (tmp_path / "logs").write_text("no folder can be made here")
+        head = begin(lanes=0).head
+        assert "workers cannot be started: [Errno 17]" in head.next(Broken).reason
+
     def test_of_the_head(self, begin: Callable[..., Case], open_head: Callable[..., Head], gate: Gate) -> None:
         """The next one is told what runs, and what has ended and perhaps was not on record."""
         case = begin(lanes=2)

@@ -12,6 +12,7 @@ import heald
 from heald.core.errors import SchedulerUnreachable, SiteError, SubmitFailed
 from heald.core.placement import Node, Placement
 from heald.run.cluster.allocator import Allocator
+from heald.run.cluster.depot import Shared
 from heald.run.cluster.ledger import read as read_ledger
 from heald.run.cluster.settings import AgentSettings, read
 from heald.site.profile import NodeShape, Site
@@ -27,8 +28,10 @@ class FakeScheduler:
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
         self.said: dict[str, JobStatus] = {}
+        self.asked = 0
         self.cancelled: list[str] = []
         self.refusal: Exception | None = None
+        self.outage: Exception | None = None
         self.most = 9
 
     def submit(self, job: Job) -> str:
@@ -42,6 +45,9 @@ class FakeScheduler:
         return id
 
     def status(self, ids: Iterable[str]) -> Mapping[str, JobStatus]:
+        self.asked += 1
+        if self.outage is not None:
+            raise self.outage
         return {id: self.said.get(id, MISSING) for id in ids}
 
     def cancel(self, ids: Iterable[str]) -> None:
@@ -76,16 +82,20 @@ class FakeOwner:
         self.retired: list[str] = []
         self.reason = ""
         self.timers: list[Callable[[], None]] = []
+        self._at_once: list[Callable[[], None]] = []
         self._posted: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
 
     def after(self, seconds: float, act: Callable[[], None]) -> None:
-        self.timers.append(act)
+        (self.timers if seconds else self._at_once).append(act)
 
     def post(self, act: Callable[[], None]) -> None:
         self._posted.put(act)
 
     def turn(self) -> None:
-        """Wait for something that was posted, and do it."""
+        """Do what was left for the next turn, wait for something that was posted, and do it."""
+        acts, self._at_once = self._at_once, []
+        for act in acts:
+            act()
         self._posted.get(timeout=10)()
 
     def look(self) -> None:
@@ -126,7 +136,8 @@ def make(tmp_path: Path, scheduler: FakeScheduler, owner: FakeOwner) -> Iterator
             "", ("tcp://10.0.0.1:5",), "head", Pair("p" * 40, "s" * 40), "/run.heald", "/home", (), SITE
         )
         executor = heald.ClusterExecutor(SITE, **options)
-        made.append(Allocator(executor, given, tmp_path, owner, scheduler))  # type: ignore[arg-type]
+        depot = Shared(executor, tmp_path, Path("/run.heald"))
+        made.append(Allocator(executor, given, tmp_path, owner, scheduler, depot))  # type: ignore[arg-type]
         made[-1].start()
         return made[-1]
 
@@ -238,6 +249,27 @@ def test_an_outage_is_waited_for(make: Make, owner: FakeOwner, scheduler: FakeSc
     assert allocator.blocks["a1"].allocation.job == "100"
 
 
+def test_a_scheduler_that_does_not_answer_is_complained_of_once(
+    make: Make,
+    owner: FakeOwner,
+    scheduler: FakeScheduler,
+    caplog: pytest.LogCaptureFixture,
+    wait_until: Callable[..., None],
+) -> None:
+    allocator = make()
+    owner.turn()
+    for outages in (1, 2):
+        scheduler.outage = SchedulerUnreachable("nobody answers")
+        for _ in range(3):
+            owner.look()
+            wait_until(lambda: not allocator._asked)
+        assert caplog.text.count("nobody answers") == outages
+        scheduler.outage = None
+        owner.look()
+        owner.turn()
+    assert list(allocator.blocks) == ["a1"]
+
+
 def test_two_blocks_that_end_before_an_agent_comes_are_enough(
     make: Make, owner: FakeOwner, scheduler: FakeScheduler, tmp_path: Path
 ) -> None:
@@ -250,8 +282,9 @@ def test_two_blocks_that_end_before_an_agent_comes_are_enough(
         (name,) = allocator.blocks
         (tmp_path / f"{name}.out").write_text("no module named heald\n")
         scheduler.said[str(100 + number)] = JobStatus(JobState.failed, "NonZeroExitCode", exit=1)
-        allocator.lost(name, "")
-        owner.turn()
+        owner.look()
+        owner.turn()  # what the scheduler says
+        owner.turn()  # and what the job has printed
     assert "ended (failed) before an agent of it came; NonZeroExitCode" in owner.reason
     assert "no module named heald" in owner.reason
 
@@ -275,6 +308,18 @@ def test_agents_are_believed_before_the_scheduler(make: Make, owner: FakeOwner, 
     allocator.lost("a1", "one of two")
     owner.turn()
     assert list(allocator.blocks) == ["a1"]
+
+
+def test_one_question_is_for_all_that_are_lost_together(make: Make, owner: FakeOwner, scheduler: FakeScheduler) -> None:
+    allocator = make(nodes=3)
+    owner.turn()
+    allocator.met("a1")
+    for _ in range(3):
+        allocator.lost("a1", "the allocation is over")
+    scheduler.said["100"] = JobStatus(JobState.timeout, "TimeLimit")
+    owner.turn()
+    assert not allocator.blocks
+    assert scheduler.asked == 1
 
 
 def test_blocks_of_a_head_that_was_killed_are_taken_over(

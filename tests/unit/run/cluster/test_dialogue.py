@@ -15,6 +15,7 @@ from heald.run.cluster.dialogue import (
     Broken,
     Drop,
     Ended,
+    Full,
     Gone,
     Got,
     Held,
@@ -22,7 +23,6 @@ from heald.run.cluster.dialogue import (
     Late,
     Open,
     Orders,
-    Part,
     Release,
     Retire,
     Returned,
@@ -39,7 +39,7 @@ from heald.run.protocol import Define, Order
 FAILURE = Failure("exit", "it failed", hint="do better")
 PAYLOAD = Payload(b"pickled", (Ref("far:7", 10**9), Ref("own:3", 5)), (Payload(b"input"),))
 LEASE = Lease(3, (Share("a1.n3", (4, 5), (("1", 0.5),), 2**30),), Resources(cpus=2, gpus=0.5))
-BULK = [Part(7, 10**9, 0), Got(2**20), Drop((1, 2)), Release((3,))]
+BULK = [Drop((1, 2)), Release((3,))]
 TO_AGENT = [
     *BULK,
     Define(b"digest", Work("square", "function", b"f"), b"pickled"),
@@ -53,11 +53,13 @@ TO_AGENT = [
 ]
 TO_HEAD = [
     *BULK,
+    Got((1, 2)),
     Stands([Standing(1, "a1.n3-1", LEASE, [(5, 2)])], [Late(4, 1, PAYLOAD, Usage()), Late(3, 1, FAILURE, Usage())]),
     Began(1, 5, 2, 1.5, 4711),
     Ended(1, 5, 2, PAYLOAD, Usage(1.0)),
     Ended(1, 6, 1, FAILURE, Usage()),
     Returned(1, [(7, 1), (8, 1)]),
+    Full("the disk of /tmp is full"),
     Gone(1),
     Gone(1, 5, 2, FAILURE, Usage(2.0)),
     Broken("no workers"),
@@ -95,7 +97,7 @@ def test_the_head_does_not_understand_what_is_for_an_agent(message):
 
 
 def test_hello():
-    said = Hello("a1", "n3", 7, 6, "3.11.7", "1.0", "tcp://10.0.0.1:5", (0, 1), ("0",), 2**30, float("inf"))
+    said = Hello("a1", "n3", 7, 6, "3.11.7", "1.0", "tcp://10.0.0.1:5", (0, 1), ("0",), 2**30, float("inf"), 1e9)
     assert dialogue.hello(dialogue.encode(said)) == said
 
 

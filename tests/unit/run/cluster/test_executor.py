@@ -27,6 +27,15 @@ def test_fields_of_the_site_can_be_given() -> None:
     assert (made.site.queue, made.site.account, made.site.name) == ("debug", "me", "mine")
 
 
+def test_the_line_to_a_login_node_may_be_cut_for_a_while() -> None:
+    near, far = heald.ClusterExecutor(SITE), heald.ClusterExecutor(SITE, login="me@there")
+    assert (near.far, near.silence, near.lease) == ("", 10, 300)
+    assert (far.far, far.silence, far.lease) == ("me@there", 120, 1800)
+    given = heald.ClusterExecutor(SITE, login="me@there", silence=5, lease="1m")
+    assert (given.silence, given.lease) == (5, 60)
+    assert pickle.loads(pickle.dumps(given)).far == "me@there"
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,8 +16,9 @@ from heald.run.cluster.former import Former
 from heald.run.cluster.lane import FarLane, Remote
 from heald.run.dispatch import Dispatch
 from heald.run.protocol import Order
+from heald.wire.porter import Porter
 
-HELLO = Hello("a1", "n3", 7, 6, "3.11.7", "1.0", "tcp://10.0.0.1:5", (0, 1), (), 0, float("inf"))
+HELLO = Hello("a1", "n3", 7, 6, "3.11.7", "1.0", "tcp://10.0.0.1:5", (0, 1), (), 0, float("inf"), time.time())
 VALUE = Payload(b"value")
 
 
@@ -72,9 +74,9 @@ def former(host: FakeHost, dispatch: Dispatch) -> Former:
 
 
 @pytest.fixture
-def remote() -> Remote:
+def remote(porter: Porter) -> Remote:
     work = Work("f", "function", b""), b""
-    return Remote(b"a1.n3.7", HELLO, Node("a1.n3", (0, 1)), Arena(), lambda digest: work, {})
+    return Remote(b"a1.n3.7", HELLO, Node("a1.n3", (0, 1)), Arena(), lambda digest: work, {}, porter)
 
 
 def stands(*orders: tuple[int, int], ends: tuple[int, ...] = ()) -> Stands:
@@ -136,14 +138,13 @@ def test_without_a_former_head_nothing_is_waited_for(host: FakeHost, dispatch: D
 
 def test_an_end_waits_for_its_values(former: Former, host: FakeHost, remote: Remote) -> None:
     from heald.core.ref import Ref
-    from heald.run.cluster.dialogue import Part
 
     large = Payload(b"", (Ref("far:1", 5),))
     assert former.resume(7, 2, "a1.n3-4")
     former.take_over(remote, Stands([], [Late(7, 2, large, Usage())]))
     assert remote.stalled
     assert not host.ends
-    remote.inlet.take(Part(1, 5, 0), b"weave")
+    remote.inlet.came(1, remote.inlet._coming[1])
     former.late(remote)
     assert [task for task, _ in host.ends] == [7]
     assert not remote.stalled

@@ -34,7 +34,7 @@ class FakePool:
     def __init__(self, label: str, supply: object, *leases: Lease) -> None:
         self.label = label
         self.supply = supply
-        self.dispatch = SimpleNamespace(lanes={one.id: SimpleNamespace(lease=one) for one in leases})
+        self.dispatch = SimpleNamespace(lanes={one.id: SimpleNamespace(lease=one, fifo=[1]) for one in leases})
 
     def remotes(self, allocation: str) -> list[Any]:
         nodes = [Node(f"{allocation}.n{number}", (0, 1), until=ENDS.timestamp() + number) for number in (1, 2)]

@@ -1,22 +1,25 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from heald.core.errors import UsageError
 from heald.core.event import Failure, Usage
 from heald.core.placement import Node
+from heald.core.ref import Ref
 from heald.core.retry import WORKER_LOST
 from heald.core.task import Payload, Work
 from heald.data.arena import Arena
-from heald.data.payload import pack, unpack
 from heald.run.cluster.bulk import Inlet, Outlet
 from heald.run.cluster.dialogue import Ended, Gone, Hello, Orders, TakeBack
 from heald.run.cluster.lane import FarLane, Remote
 from heald.run.protocol import Define, Order
+from heald.wire.porter import Porter
 
 WORK = Work("square", "function", b"f")
 NOTHING = Payload(b"")
-HELLO = Hello("a1", "n3", 7, 6, "3.11.7", "1.0", "tcp://10.0.0.1:5", (0,), (), 0, float("inf"))
+HELLO = Hello("a1", "n3", 7, 6, "3.11.7", "1.0", "tcp://10.0.0.1:5", (0,), (), 0, float("inf"), time.time())
 
 
 def order(task: int, arguments: Payload = NOTHING) -> Order:
@@ -24,8 +27,9 @@ def order(task: int, arguments: Payload = NOTHING) -> Order:
 
 
 @pytest.fixture
-def remote() -> Remote:
-    return Remote(b"a1.n3.7", HELLO, Node("a1.n3", (0,)), Arena(capacity=2**26), lambda digest: (WORK, b"pickled"), {})
+def remote(porter: Porter) -> Remote:
+    node, arena = Node("a1.n3", (0,)), Arena(capacity=2**26)
+    return Remote(b"a1.n3.7", HELLO, node, arena, lambda digest: (WORK, b"pickled"), {}, porter)
 
 
 @pytest.fixture
@@ -55,9 +59,25 @@ def test_orders_are_taken_back_by_asking_once(remote: Remote, lane: FarLane) -> 
 
 def test_ends_come_in_order(lane: FarLane) -> None:
     lane.send([order(1), order(2)])
-    assert lane.ended(Ended(1, 1, 1, NOTHING, Usage())) == (order(1), NOTHING)
+    assert lane.ended(Ended(1, 1, 1, NOTHING, Usage())) == (order(1), NOTHING, Usage())
     with pytest.raises(UsageError, match="ended task 5, not 2"):
         lane.ended(Ended(1, 5, 1, NOTHING, Usage()))
+
+
+def test_times_are_those_of_the_clock_here(remote: Remote, lane: FarLane) -> None:
+    remote.ahead = 7200.0
+    lane.fifo.extend([order(1), order(2)])
+    assert remote.here(9200.0) == 2000.0
+    *_, usage = lane.ended(Ended(1, 1, 1, NOTHING, Usage(9200.0, 3.0, 2.0, 7)))
+    assert usage == Usage(2000.0, 3.0, 2.0, 7)
+    remote.ahead = -7200.0  # or so it seems
+    now = time.time()
+    assert remote.here(now) == now
+    remote.ahead = -7200.0
+    assert remote.here(now - 7200) == pytest.approx(now)
+    end, _ = lane.died(Gone(1, 2, 1, Failure(WORKER_LOST, "killed"), Usage(memory=7)))
+    assert end
+    assert end[2] == Usage(memory=7)  # it did not say when
 
 
 def test_a_dead_worker_has_a_culprit_and_others(lane: FarLane) -> None:
@@ -70,22 +90,20 @@ def test_a_dead_worker_has_a_culprit_and_others(lane: FarLane) -> None:
 
 def test_a_large_value_travels_once_and_comes_back_as_it_was(remote: Remote, lane: FarLane) -> None:
     arena = Arena(capacity=2**26)
-    inlet = Inlet(arena, Outlet(arena, lambda: None).kept, keep=True)
-    payload, _ = pack(bytearray(3_000_000), None, subject="it")
-    here = remote.outlet
+    asked: list[tuple[int, memoryview, Ref]] = []
+    inlet = Inlet(arena, lambda *one: asked.append(one), Outlet(arena, lambda: None).kept, keep=True)
     large = Payload(b"", (remote.outlet._arena.write(b"x" * 3_000_000),))
     lane.send([order(1, large), order(2, large)])
-    parts = list(here.parts())
-    assert len(parts) == 12
-    for message, data in parts:
-        assert data is not None
-        inlet.take(message, bytes(data))  # type: ignore[arg-type]
     sent = remote.out[1]
     assert isinstance(sent, Orders)
     for each in sent.orders:
+        inlet.want(each.arguments)
+    ((serial, window, place),) = asked
+    window[:] = remote.outlet.find(serial) or b""
+    inlet.came(serial, place)
+    for each in sent.orders:
         (ref,) = inlet.opened(each.arguments).buffers
         assert bytes(arena.read(ref)) == b"x" * 3_000_000
-    assert unpack(payload) == bytearray(3_000_000)
 
 
 def test_what_waits_for_values_is_seen(remote: Remote, lane: FarLane) -> None:

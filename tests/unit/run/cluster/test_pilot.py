@@ -7,14 +7,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from heald.run.cluster import pilot, settings
-from heald.run.cluster.pilot import commands, program
+from heald.run.cluster.pilot import commands, hosts, program
 from heald.run.cluster.settings import AgentSettings
 from heald.site import node
 from heald.site.profile import Site
 from heald.wire.key import Pair
+
+from .conftest import Head
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tupl
 
 def test_one_command_where_the_launcher_knows_all_nodes(given: Callable[..., tuple[Path, AgentSettings]]) -> None:
     file, made = given(scheduler="slurm", python="/opt/python")
-    (line,) = commands(file, made)
+    (line,) = commands(file, made, hosts())
     assert (line[0], "--nodes=2" in line, "--nodelist=n1,n2" in line) == ("srun", True, True)
     assert line[-5:-2] == ["/opt/python", "-c", line[-3]]
     assert line[-2:] == [str(file), "/lib"]
@@ -42,7 +45,7 @@ def test_one_command_where_the_launcher_knows_all_nodes(given: Callable[..., tup
 
 def test_one_for_each_where_nodes_are_reached_one_by_one(given: Callable[..., tuple[Path, AgentSettings]]) -> None:
     file, made = given(scheduler="local")
-    assert commands(file, made) == [program("warden", "", file, ["/lib"])] * 2
+    assert commands(file, made, hosts()) == [program("warden", "", file, ["/lib"])] * 2
 
 
 def test_variables_go_with_it_where_the_launcher_brings_none(
@@ -59,7 +62,7 @@ def test_variables_go_with_it_where_the_launcher_brings_none(
     shown.write_text("#!/bin/sh\nenv\n")
     shown.chmod(0o700)
     file, made = given(scheduler="ssh", python=str(shown))
-    first, second = commands(file, made)
+    first, second = commands(file, made, hosts())
     assert (first[-2], second[-2]) == ("n1", "n2")
     assert file.with_suffix(".environment").stat().st_mode & 0o077 == 0
     said = subprocess.run(first, capture_output=True, text=True, check=True).stdout
@@ -73,7 +76,7 @@ def test_this_machine_where_no_hosts_are_known(
 ) -> None:
     monkeypatch.delenv(node.HOSTS)
     file, made = given(scheduler="flux", launcher="ssh")
-    ((*_, host, _),) = commands(file, made)
+    ((*_, host, _),) = commands(file, made, hosts())
     assert host == os.uname().nodename
 
 
@@ -134,3 +137,27 @@ class TestMain:
             file, _ = given(**site)
             assert pilot.main([str(file)]) == 1
             assert said in capsys.readouterr().err
+
+
+class TestSwitch:
+    def test_few_agents_have_none(self, given: Callable[..., tuple[Path, AgentSettings]]) -> None:
+        file, made = given()
+        assert pilot.switched(file, made, 64) == (file, None)
+
+    def test_many_are_told_where_it_is(
+        self, open_head: Callable[..., Head], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        head = open_head(fan_out=2, site=Site("mine", interface="127.0.0.1"))
+        told, switch = pilot.switched(head.file, head.given, 3)
+        assert switch is not None
+        assert settings.read(told) == msgspec.structs.replace(head.given, switch=tuple(switch.endpoints))
+        assert told.stat().st_mode & 0o077 == 0
+        switch.close()
+
+    def test_without_a_head_they_are_on_their_own(
+        self, given: Callable[..., tuple[Path, AgentSettings]], capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        file, made = given(interface="192.0.2.1")
+        made = msgspec.structs.replace(made, endpoints=("tcp://127.0.0.1:1",))
+        assert pilot.switched(file, made, 65) == (file, None)
+        assert "each agent has a connection of its own: nobody answers" in capfd.readouterr().err

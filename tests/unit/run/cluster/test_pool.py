@@ -20,11 +20,14 @@ from heald.core.retry import CANCELLED, USER, WALLTIME, WORKER_LOST
 from heald.core.task import Payload
 from heald.core.version import __version__
 from heald.run.cluster import dialogue, settings
+from heald.run.cluster import pool as cluster_pool
 from heald.run.cluster.dialogue import (
+    ENDED,
     OVER,
     Began,
     Broken,
     Ended,
+    Full,
     Gone,
     Held,
     Hello,
@@ -55,9 +58,11 @@ class FakeScheduler:
     def __init__(self) -> None:
         self.jobs: list[Job] = []
         self.cancelled: list[str] = []
+        self.asked = threading.Event()
 
     def submit(self, job: Job) -> str:
         self.jobs.append(job)
+        self.asked.set()
         return str(99 + len(self.jobs))
 
     def status(self, ids: Iterable[str]) -> Mapping[str, JobStatus]:
@@ -73,9 +78,8 @@ class Agent:
     def __init__(self, folder: Path, **hello: Any) -> None:
         self.told: list[ToAgent] = []
         given = settings.read(folder / "run.heald/agents/cluster/a1.json")
-        usual = Hello(
-            "a1", "n1", 7, 6, sys.version.split()[0], __version__, "", cpus=(0,), gpus=(), memory=0, left=float("inf")
-        )
+        version = sys.version.split()[0]
+        usual = Hello("a1", "n1", 7, 6, version, __version__, "", (0,), (), 0, left=float("inf"), clock=time.time())
         self.said = msgspec.structs.replace(usual, **hello)
         self.link = Link(given.head, given.pair, f"{self.said.host}.{self.said.pid}".encode(), self)
         try:
@@ -88,14 +92,14 @@ class Agent:
     def hello(self) -> bytes:
         return dialogue.encode(self.said)
 
-    def welcomed(self) -> None:
+    def welcomed(self, greeting: bytes) -> None:
         pass
 
-    def heard(self, frames: Any) -> None:
-        self.told.extend(dialogue.to_agent(frames[0]))
+    def heard(self, body: Any) -> None:
+        self.told.extend(dialogue.to_agent(body))
 
     def tell(self, *messages: ToHead) -> None:
-        self.link.send([dialogue.encode(list(messages))])
+        self.link.send(dialogue.encode(list(messages)))
         self.link.serve()
 
     def until(self, met: Callable[[], T]) -> T:
@@ -153,7 +157,7 @@ Enter = Callable[..., Agent]
 @pytest.fixture
 def scheduler(monkeypatch: pytest.MonkeyPatch) -> FakeScheduler:
     made = FakeScheduler()
-    monkeypatch.setattr("heald.run.cluster.pool.connect", lambda site: made)
+    monkeypatch.setattr("heald.run.cluster.pool.connect", lambda site, ask: made)
     return made
 
 
@@ -167,6 +171,7 @@ def start(tmp_path: Path, scheduler: FakeScheduler) -> Iterator[Callable[..., he
         executor = heald.ClusterExecutor(site, interface="127.0.0.1", silence=60, grace=0, **options)
         session = heald.Session([executor], journal=tmp_path / "run.heald", memo=None, progress=False).start()
         opened.append(session)
+        assert scheduler.asked.wait(_PATIENCE)
         return session
 
     yield begin
@@ -296,7 +301,8 @@ class TestLoss:
         second.until(future.done)
 
     @pytest.mark.parametrize(
-        ("reason", "hint"), [("its power failed", "use more memory"), (OVER, "take longer than a block lasts")]
+        ("reason", "hint"),
+        [("its power failed", "more memory"), (OVER, "longer than a block lasts"), (ENDED, "was its job preempted")],
     )
     def test_of_three_under_one_task_is_its_fault(
         self, session: heald.Session, enter: Enter, reason: str, hint: str
@@ -340,9 +346,57 @@ class TestLoss:
         assert second.order()[1].task == order.task
         assert "another took its place" in first.refused()
 
+    def test_of_room_on_a_disk_is_not_the_fault_of_a_task(
+        self, session: heald.Session, enter: Enter, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        first = enter()
+        future = session.submit(pow, 2, 10)
+        lane, order = first.order()
+        first.tell(Full("the disk of /tmp is full"))
+        first.end(lane, order, Failure(USER, "OSError: no space left on device"))
+        assert first.next(Retire).reason == "the disk of /tmp is full"
+        second = enter(host="n2", pid=8)
+        lane, again = second.order()
+        assert (again.task, again.attempt) == (order.task, 2)
+        second.end(lane, again, 1024)
+        second.until(future.done)
+        assert "a1.n1: the disk of /tmp is full; nothing more is begun there" in caplog.text
+
+    def test_of_room_on_three_is(self, session: heald.Session, enter: Enter) -> None:
+        future = session.submit(pow, 2, 10)
+        for pid in range(3):
+            agent = enter(pid=pid, place=pid)
+            lane, order = agent.order()
+            agent.tell(Full("the disk of /tmp is full"))
+            agent.end(lane, order, Failure(USER, "OSError: no space left on device"))
+        error = future.exception(timeout=_PATIENCE)
+        assert "no space left" in str(error)
+
+    def test_of_room_on_one_node_after_the_other_ends_the_run(self, session: heald.Session, enter: Enter) -> None:
+        *_, last = [session.submit(pow, 2, number) for number in range(9)]
+        for pid in range(8):
+            agent = enter(pid=pid, place=pid)
+            agent.tell(Full("the disk of /scratch is full"))
+            agent.leave("it has nothing to do")
+        assert "gives no nodes: the disk of /scratch is full" in str(last.exception(timeout=_PATIENCE))
+
+    def test_of_room_on_the_disk_of_all_is_told_to_each_task(
+        self, session: heald.Session, enter: Enter, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(cluster_pool, "full", lambda folders: "the disk of all is full")
+        agent = enter()
+        future = session.submit(pow, 2, 10)
+        lane, order = agent.order()
+        agent.tell(Full("the disk of all is full"))
+        agent.end(lane, order, Failure(USER, "OSError: no space left on device"))
+        agent.until(future.done)
+        assert "no space left" in str(future.exception())
+        session.submit(pow, 2, 11)
+        agent.order()
+
     def test_of_all_that_it_has_where_nothing_can_run(self, session: heald.Session, enter: Enter) -> None:
         agent = enter()
-        agent.tell(Broken("workers cannot be started"))
+        agent.link.send(dialogue.encode([Broken("workers cannot be started")]))
         assert agent.refused() == "workers cannot be started"
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from heald.run.cluster import warden
 from heald.run.cluster.dialogue import Ended, Retire, Stands
 from heald.run.cluster.pilot import program
 from heald.site import node
+from heald.site.profile import Site
 
 from .conftest import Head
 
@@ -83,8 +85,22 @@ def test_a_head_that_nobody_can_reach_is_told_of_with_its_addresses(
     head.close()
     process = start(program("warden", "", head.file, sys.path))
     said = process.communicate(timeout=40)[0]
-    assert (process.returncode, said.split(": ")[:2]) == (1, ["Unreachable", "nobody answers"])
+    assert (process.returncode, said.split(": ")[:2]) == (75, ["Unreachable", "nobody answers"])
     assert head.given.endpoints[0] in said
+
+
+def test_behind_a_login_node_the_line_to_the_head_may_be_cut_for_now(
+    open_head: Callable[..., Head], start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    gone = open_head(site=Site("mine", login="there"))
+    gone.close()
+    process = start(program("warden", "", gone.file, sys.path))
+    assert process.stdout is not None
+    assert "nobody answers" in process.stdout.readline()
+    head = open_head(site=Site("mine", login="there"))  # at another port: the file says which
+    head.next(Stands)
+    head.tell(Retire("that is all"))
+    assert end(head, process) == (0, "that is all\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -123,6 +139,16 @@ def test_settings_say_what_of_the_node_is_used(open_head: Callable[..., Head]) -
 def test_how_long_the_node_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SLURM_JOB_END_TIME", raising=False)
     monkeypatch.delenv(node.ENDS, raising=False)
-    assert warden._left() == float("inf")
+    assert warden.left() == float("inf")
     monkeypatch.setenv(node.ENDS, "100")
-    assert warden._left() < 0
+    assert warden.left() < 0
+
+
+@pytest.mark.parametrize(
+    ("ahead", "launch", "expected"),
+    [(0, 30, 3570), (7200, 30, 3600), (-7200, 30, 3600), (0, 0, 3600)],
+)
+def test_a_clock_that_is_wrong_is_not_asked(ahead: float, launch: float, expected: float) -> None:
+    """The pilot saw an hour left, so many seconds ago."""
+    ends = time.time() + ahead + 3600 - launch
+    assert warden.left({node.ENDS: f"{ends:.0f}", node.LEFT: "3600"}) == pytest.approx(expected, abs=2)
