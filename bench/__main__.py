@@ -25,10 +25,11 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure (or read an earlier run), keep the records, print the table."""
     options = _options(arguments)
-    run = json.loads(options.render.read_text()) if options.render else _measured(options)
-    print(report.table(run))
-    if options.docs or options.render:
-        PAGE.write_text(report.page(run))
+    runs = [json.loads(file.read_text()) for file in options.render] if options.render else [_measured(options)]
+    for run in runs:
+        print(report.table(run))
+    if options.render:
+        PAGE.write_text(report.page(runs))
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -43,8 +44,14 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies the task counts: 0.01 for a trial")
     parser.add_argument("--timeout", type=float, default=300.0, help="seconds for one measurement")
     parser.add_argument("--json", type=Path, help="where the records go (default: a new file in bench/results)")
-    parser.add_argument("--docs", action="store_true", help=f"write {PAGE.relative_to(ROOT)} too")
-    parser.add_argument("--render", type=Path, metavar="JSON", help="write that page from an earlier run's records")
+    parser.add_argument("--title", help="of the records, in the documentation")
+    parser.add_argument(
+        "--render",
+        type=Path,
+        nargs="+",
+        metavar="JSON",
+        help=f"measure nothing, and write {PAGE.relative_to(ROOT)} from the records of earlier runs",
+    )
     options = parser.parse_args(arguments)
     known = CLUSTER_WORKLOADS if options.cluster else WORKLOADS
     options.workloads = options.workloads or list(known)
@@ -72,6 +79,7 @@ def _measured(options: argparse.Namespace) -> dict[str, Any]:
     now = datetime.now(UTC)
     run: dict[str, Any] = {
         "command": shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
+        "title": options.title or (f"{NODES} nodes of a Slurm" if options.cluster else "One machine"),
         "date": f"{now:%Y-%m-%d %H:%M} UTC",
         "machine": _machine(),
         "workers": options.workers,

@@ -87,38 +87,45 @@ def _mark(own: bool, cell: Cell | None) -> str:
     return number(cell.figure) if own else times(cell.ratio)
 
 
-def page(run: Run) -> str:
-    """Give the documentation's page."""
+def page(runs: Sequence[Run]) -> str:
+    """Give the documentation's page: a part for each run, under its title."""
+    parts = "\n".join(_part(run) for run in runs)
+    return f"""# Benchmarks
+
+How it is measured is told in `bench/README.md`. Above 1, heald is better; below 1, the peer is; the line of heald has its
+figures. The ratios are of figures taken in the same round. A dash: the system has no such thing.
+
+{parts}"""
+
+
+def _part(run: Run) -> str:
     machine = run["machine"]
     versions = {record["system"]: record["version"] for record in run["records"] if "version" in record}
     foreign = [record["foreign_cores"] for record in run["records"] if "foreign_cores" in record]
     about = [(name, each["about"], each["unit"]) for name, each in run["workloads"].items()]
-    return f"""# Benchmarks
+    return f"""## {run["title"]}
 
 Made by `{run["command"]}` on {run["date"]}: {run["workers"]} workers a system, {run["rounds"]} interleaved rounds,
 medians. The machine: {machine["cores"]} cores ({machine["processor"]}), {machine["memory_gib"]} GiB,
 Linux {machine["kernel"]}, Python {machine["python"]}; meanwhile other programs used
-{number(median(foreign or [0]))} cores (median). How it is measured: `bench/README.md`.
+{number(median(foreign or [0]))} cores (median).
 
-## How many times better {_reference(run)} is
-
-Above 1, {_reference(run)} is better; below 1, the peer is. The ratios are of figures taken in the same round.
-The line of {_reference(run)} has its figures. A dash: the system has no such thing.
+### How many times better {_reference(run)} is
 
 {summary(run)}
 
-## The workloads
+### The workloads
 
 {markdown(("workload", "what", "unit"), about)}
 
-## Every figure
+### Every figure
 
 CPU is of all processes of the system: client, scheduler, workers.
 A slow system ran fewer tasks where its count is lower.
 
 {table(run)}
 
-## Versions
+### Versions
 
 {markdown(("system", "version"), list(versions.items()))}
 """

@@ -49,3 +49,14 @@ def test_failure_is_in_the_table_and_a_lack_is_a_dash(report: ModuleType) -> Non
     assert "50" in heald
     assert "failed" in failed
     assert lacking.split() == ["|", "shell", "|", "-", "|"]
+
+
+def test_the_page_has_a_part_for_each_run(report: ModuleType) -> None:
+    about = {
+        "command": "python -m bench", "date": "today", "workers": 2, "rounds": 1,
+        "machine": {"cores": 2, "processor": "a", "memory_gib": 8, "kernel": "6.1", "python": "3.11"},
+    }  # fmt: skip
+    runs = [{"title": title, **about, **run(record("heald", 0, 100))} for title in ("One machine", "A cluster")]
+    page = report.page(runs)
+    assert [line for line in page.splitlines() if line.startswith("## ")] == ["## One machine", "## A cluster"]
+    assert page.count("### Every figure") == 2
