@@ -92,8 +92,8 @@ def page(runs: Sequence[Run]) -> str:
     parts = "\n".join(_part(run) for run in runs)
     return f"""# Benchmarks
 
-How it is measured is told in `bench/README.md`. Above 1, heald is better; below 1, the peer is; the line of heald has its
-figures. The ratios are of figures taken in the same round. A dash: the system has no such thing.
+How it is measured is told in `bench/README.md`. Above 1, heald is better; below 1, the peer is; the line of heald has
+its figures. The ratios are of figures taken in the same round. A dash: the system has no such thing.
 
 {parts}"""
 
