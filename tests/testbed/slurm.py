@@ -178,7 +178,7 @@ class Slurm:
         self._restore()
         left = ""
         try:
-            wait_for(lambda: not self.command("squeue", "--noheader"), "an empty queue", patience=5)
+            wait_for(lambda: not self.command("squeue", "--noheader"), "an empty queue", patience=15)
         except TestbedFailed:
             left = self.command("squeue")
             self.command("scancel", "--signal=KILL", "--full", "--user=root", status=None)

@@ -149,17 +149,19 @@ class Porter:
 
     def _work(self) -> None:
         try:
-            self._selector.register(self._bell, selectors.EVENT_READ, lambda: os.eventfd_read(self._bell))
+            self._selector.register(self._bell, selectors.EVENT_READ)
             for door in self._doors:
                 self._selector.register(door, selectors.EVENT_READ, lambda door=door: self._welcome(door))
             while not self._over:
                 ready = self._selector.select(self._pause())
+                if any(key.fd == self._bell for key, _ in ready):
+                    os.eventfd_read(self._bell)  # and then look: what comes in between rings it again
                 while self._acts:  # before what others answer to it
                     self._acts.popleft()()
                 for key, mask in ready:
                     if isinstance(key.data, Stream):
                         self._serve(key.data, mask)
-                    else:
+                    elif key.data is not None:
                         key.data()
                 self._look()
         except BaseException as raised:
