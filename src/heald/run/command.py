@@ -10,10 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import re
-import select
 import shlex
 import signal
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import inf
 from pathlib import Path
@@ -164,34 +162,8 @@ def execute(
     finally:
         for _, file in opened:
             os.close(file)
-    status, usage = _wait(pid)
+    _, status, usage = os.wait4(pid, 0)
     return exit_status(status), usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
-
-
-def _wait(pid: int) -> tuple[int, Any]:
-    """The status and the usage of a child once it has ended; what handlers of signals are to do is done meanwhile.
-
-    A bare `wait4` would leave that of a signal which comes just before it until the child has ended.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return os.wait4(pid, 0)[1:]
-    heard, tell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    before = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
-    of_children = signal.signal(signal.SIGCHLD, lambda *_: None)
-    bell = select.poll()
-    bell.register(heard, select.POLLIN)
-    try:
-        while True:
-            ended, status, usage = os.wait4(pid, os.WNOHANG)
-            if ended:
-                return status, usage
-            bell.poll()
-            os.read(heard, 512)
-    finally:
-        signal.signal(signal.SIGCHLD, of_children)
-        signal.set_wakeup_fd(before)
-        os.close(heard)
-        os.close(tell)
 
 
 def failed(argv: list[str], status: int, kills: Kills) -> Failure:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 _STILLBORN = 3  # workers in a row that died before they ran anything: there is no use in more
 _FAREWELL = 10.0  # seconds for the spawner to kill everything
+_AGAIN = 0.25  # seconds between the two signals of a notice
 _SAMPLE = 0.25  # seconds between looks at the memory of attempts that have a limit
 
 
@@ -260,8 +261,20 @@ class Crew:
         self._host.after(self.settings.grace, lambda: self._kill(lane, order))
 
     def _warn(self, lane: Lane, order: Order, why: bytes) -> None:
-        """Tell an attempt that its time ends. Its worker sees whether it is still that one, and tells its command."""
-        lane.warn(order, why, lambda worker, number: self._tell(Signal(worker, number, alone=True)))
+        """Tell an attempt that its time ends. Its worker sees whether it is still that one, and tells its command.
+
+        Twice: a signal that comes just before the worker waits for its command is not heeded until the next one.
+        """
+
+        def tell(worker: int, number: int) -> None:
+            self._tell(Signal(worker, number, alone=True))
+
+        def again() -> None:
+            if order in lane.fifo:
+                tell(lane.number, signal.SIGUSR1)
+
+        lane.warn(order, why, tell)
+        self._host.after(_AGAIN, again)
 
     def _kill(self, lane: Lane, order: Order) -> None:
         if order in lane.fifo:

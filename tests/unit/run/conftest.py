@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import signal
 import socket
 import subprocess
 import sys
@@ -41,6 +42,7 @@ class Workers:
         self.lanes: dict[int, Lane] = {}
         self.reports: dict[int, list[Report]] = {}
         self.tasks = iter(range(1, 1_000_000))
+        self.again: Callable[[], None] = lambda: None  # what is said to a worker again and again
         self.process, self.control = boot()
         self.errors = (self.logs / "spawner.err").open("wb")
         self.tell(Setup(str(folder), str(self.logs), str(folder), initializer), [self.arena.fd, self.errors.fileno()])
@@ -74,8 +76,10 @@ class Workers:
         self.tell(Signal(worker, number))
 
     def warn(self, lane: Lane, order: Order, why: bytes) -> None:
-        """Say to an attempt that its time ends."""
-        lane.warn(order, why, lambda worker, number: self.tell(Signal(worker, number, alone=True)))
+        """Say to an attempt that its time ends; as a crew does it, the signal is sent again."""
+        tell = Signal(lane.number, signal.SIGUSR1, alone=True)
+        lane.warn(order, why, lambda worker, number: self.tell(tell))
+        self.again = lambda: self.tell(tell)
 
     def order(self, function: Callable[..., Any], *args: Any, kind: str = "function", **options: Any) -> Order:
         """The first attempt of a new task."""
@@ -93,6 +97,7 @@ class Workers:
             assert time.monotonic() < deadline, (self.notices, (self.logs / "spawner.err").read_text())
             self.selector.asleep = True
             self.selector.wait(1.0)
+            self.again()
 
     def turn(self) -> None:
         """Take in what has come."""
