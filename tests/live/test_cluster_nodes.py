@@ -93,7 +93,8 @@ class TestMemory:
         study.start(work=work(f"{wait}\n    {GREEDY.format(times=1)}"))
         study.begun(4)
         (host,) = [line[1] for line in study.lines("began") if line[0] == "3"]
-        _warden, agent, *_ = (one for one in study.agents(host) if "warden" in " ".join(one.cmdline()))
+        # Not what starts them on the first node: that has their command too, further behind.
+        _warden, agent, *_ = (one for one in study.agents(host) if "cluster.warden import" in one.cmdline()[2])
         Path(f"/proc/{agent.pid}/oom_score_adj").write_text("1000")
         (study.folder / "go").touch()
         study.end()
