@@ -86,7 +86,7 @@ def test_detect_behind_a_login_node(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         file.chmod(stat.S_IRWXU)
     monkeypatch.setenv("HEALD_SSH", str(tmp_path / "ssh"))
     monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / ".bash_profile").write_text("PATH=$HOME/there WORK=/work/me; export WORK")
+    (tmp_path / ".bash_profile").write_text("PATH=$HOME/there WORK=/scratch/me; export WORK")
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     assert "there is no scheduler on me@there" in heald("detect", "far", "--login", "me@there", status=1).stderr
     (tmp_path / "there" / "sbatch").touch(stat.S_IRWXU)
