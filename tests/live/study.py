@@ -106,6 +106,12 @@ class Study:
         self.wait_until(lambda: len(self.lines(name)) >= count or process.poll() is not None, timeout=60)
         assert process.poll() is None, process.communicate()
 
+    def kill(self) -> None:
+        """Kill the script, which nobody can prepare for."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.communicate()
+
     def end(self, timeout: float = 120) -> str:
         """Wait for its end, which must be good, with every value once; what it said besides."""
         assert self.process is not None

@@ -108,9 +108,7 @@ class TestLargeValues:
     def test_the_head_is_killed_and_started_again(self, study: Study) -> None:
         study.start(tasks=16, seconds=0.2, work=ARRAYS)
         study.under_way(6)
-        assert study.process is not None
-        study.process.kill()
-        study.process.communicate()
+        study.kill()
         study.start(tasks=16, seconds=0.2, work=ARRAYS)
         study.end()
         assert not study.repeated()
@@ -182,9 +180,7 @@ class TestFaults:
     def test_the_head_is_killed_and_started_again(self, study: Study, done: int) -> None:
         study.start()
         study.under_way(done)
-        assert study.process is not None
-        study.process.kill()
-        study.process.communicate()
+        study.kill()
         study.start()
         study.end()
         assert not study.repeated()
@@ -193,9 +189,7 @@ class TestFaults:
     def test_the_head_is_killed_for_good(self, study: Study, wait_until: Callable[..., None]) -> None:
         study.start(lease=3)
         study.under_way(4)
-        assert study.process is not None
-        study.process.kill()
-        study.process.communicate()
+        study.kill()
         wait_until(lambda: not any(map(study.agents, study.hosts.nodes)), timeout=30)
         wait_until(lambda: not study.slurm.command("squeue", "--noheader"), timeout=30)
 

@@ -230,6 +230,7 @@ class Dispatch:
         else:
             lane.stopping = False
             assert lane.lease is not None
+            # Only one core is kept so: memory, devices and times that nobody uses would be counted as used.
             if self.placement or self._deep or lane.lease.needs != SINGLE:
                 self._fill(lane, now, [])
             else:

@@ -59,7 +59,7 @@ class Link:
             (zmq.RECONNECT_IVL_MAX, 2000),
             (zmq.HANDSHAKE_IVL, 10_000),
             # Finds a dead connection, so that a new one is made. Not ZeroMQ's heartbeats: on a slow line these wait
-            # behind large values, and are missed where nothing is wrong.
+            # behind other messages, and are missed where nothing is wrong.
             (zmq.TCP_MAXRT, 6000),
         ):
             self._socket.setsockopt(option, value)
