@@ -47,7 +47,7 @@ class Agent:
         self.socket.curve_serverkey = (given.pair.public if given.switch else given.head).encode()
         self.socket.curve_publickey = given.pair.public.encode()
         self.socket.curve_secretkey = given.pair.secret.encode()
-        self.peer = Peer(self.socket.send, self.hear)
+        self.peer = Peer(b"head", lambda _, message: self.socket.send(message), self.hear)
         self.socket.connect(here)
         self.peer.say(HELLO, 0, self.hello)
 
@@ -65,7 +65,7 @@ class Agent:
             else:
                 self.peer.take(head, body)
 
-    def hear(self, body: memoryview) -> None:
+    def hear(self, _: bytes, body: memoryview) -> None:
         """End what the head wants to be run, and give nothing back."""
         answers: list[dialogue.ToHead] = []
         for message in dialogue.to_agent(body):

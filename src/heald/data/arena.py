@@ -15,6 +15,7 @@ Knows nothing of pickling (`payload.py`) nor of how the file descriptor reaches 
 from __future__ import annotations
 
 import functools
+import math
 import os
 import resource
 import threading
@@ -35,7 +36,8 @@ _STRIDES = tuple(2**power for power in (36, 32, 30))  # bytes for each owner: vi
 _COPIED = 256 * 1024  # up to here a copy is cheaper for the reader than a mapping of its own
 _CHUNK = 64 * 2**20  # copied at once; between chunks other threads may run
 _COMPARED = 256 * 1024  # compared at once; stays in the processor's cache
-_WARM = 256 * 2**20
+_WARM = 64 * 2**20  # bytes that stay ready for the next writes
+_TRIM_SECONDS = 10.0
 _MADV_REMOVE, _MADV_POPULATE_READ = 9, 22  # Linux; the mmap module of 3.11 does not name the second
 
 OnRelease = Callable[[Ref], object]
@@ -84,6 +86,10 @@ class Arena:
         self.capacity = min(_pages(_half_of_memory() if capacity is None else capacity) * PAGE, self._stride)
         self._window = memoryview(mmap(self.fd, self.capacity, MAP_SHARED, offset=self._start))
         self._space = Space(self.capacity // PAGE)
+        self._used = self._most = 0  # pages in use, and the most at once since they were trimmed
+        self._kept = 0  # pages that were left then
+        self._fresh = 0  # from this page on, none was ever written
+        self._trimmed = -math.inf  # when; on the clock of the caller
         self._live: dict[int, _Watch] = {}  # start -> the watch on the Ref that owns the space there
         self._freed: deque[_Watch] = deque()  # what finalizers leave for the next write; appending needs no lock
         self._shared: dict[object, _Watch] = {}  # exporter and size -> the watch on the exporter, with its Ref
@@ -98,11 +104,24 @@ class Arena:
     def write(self, buffer: bytes | bytearray | memoryview) -> Ref:
         """Copies a contiguous buffer into the arena. From any thread. Raises ArenaFull when there is no room."""
         view = memoryview(buffer).cast("B")
+        fresh = self._start + self._fresh * PAGE
         ref, window = self.allocate(view.nbytes)
+        if (start := self._locate(ref)) >= fresh:
+            self._write_fresh(view, start)
+            return ref
         for done in range(0, view.nbytes, _CHUNK):
             part = view[done : done + _CHUNK]
             window[done : done + part.nbytes] = part
         return ref
+
+    def _write_fresh(self, view: memoryview, start: int) -> None:
+        """The system fills pages that nobody has touched in half the time: it need not clear them before."""
+        done = 0
+        try:
+            while done < view.nbytes:
+                done += os.pwrite(self.fd, view[done : done + _CHUNK], start + done)
+        except OSError as raised:
+            raise ArenaFull(f"the system has no room for {view.nbytes} bytes: {raised.strerror}") from raised
 
     def allocate(self, size: int) -> tuple[Ref, memoryview]:
         """Room for so many bytes, to be filled before anybody reads them. Raises ArenaFull when there is none."""
@@ -187,14 +206,25 @@ class Arena:
         elif not 0 <= start < self.capacity // PAGE:
             raise UsageError(f"{ref.uri} belongs to another process, which alone can free it")
 
-    def trim(self, keep: int = _WARM) -> None:
-        """Gives free pages back to the system, except `keep` bytes that are ready for the next writes."""
+    @property
+    def swollen(self) -> bool:
+        """Whether there may soon be something to `trim`."""
+        return max(self._most, self._kept) * PAGE > _WARM
+
+    def trim(self, now: float) -> None:
+        """Gives pages back to the system that were free ever since the last time, except some that are kept ready.
+
+        To be called now and then: once in ten seconds it does something. `now`: seconds, on any clock of the caller's.
+        """
 
         def punch() -> None:
-            for start, size in self._space.surplus(keep // PAGE):
+            self._kept, self._most = max(_WARM // PAGE, self._most), self._used
+            for start, size in self._space.surplus(self._kept - self._used):
                 self._punch(self._start + start * PAGE, size * PAGE)
 
-        self._alone(punch)
+        if now >= self._trimmed + _TRIM_SECONDS:
+            self._trimmed = now
+            self._alone(punch)
 
     def appoint(self) -> int:
         """The number of a new owner; it is nobody else's until `discard`. Raises ArenaFull when there are too many."""
@@ -218,7 +248,15 @@ class Arena:
         self.fd = -1
 
     def _take(self, pages: int) -> int:
-        start = self._alone(lambda: self._space.take(pages))
+        def take() -> int | None:
+            start = self._space.take(pages)
+            if start is not None:
+                self._used += pages
+                self._most = max(self._most, self._used)
+                self._fresh = max(self._fresh, start + pages)
+            return start
+
+        start = self._alone(take)
         if start is None:
             raise ArenaFull(f"no room for {pages * PAGE} bytes within {self.capacity}")
         return start
@@ -247,6 +285,7 @@ class Arena:
             if self._live.get(watch.start) is watch:  # not twice, when freed by hand and then collected
                 del self._live[watch.start]
                 self._space.give(watch.start, watch.size)
+                self._used -= watch.size
 
     def _locate(self, ref: Ref) -> int:
         if self.fd < 0:

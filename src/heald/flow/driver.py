@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import shlex
+import time
 from typing import TYPE_CHECKING
 
 from heald.core.errors import HealdError, JournalLocked, UsageError
 from heald.run.change import Cancel, Changed, Request, Stop, TaskRequest, answer, encode
-from heald.run.control import ask
+from heald.run.control import ask, listens
 from heald.store.owner import Owner
 
 if TYPE_CHECKING:
     from heald.flow.run import Run
 
 
+_MOMENT = 5.0  # seconds that a process takes to begin or to end, at most; else it is said that it does
+_LOOK_AGAIN = 0.05
+
+
 def driver_of(run: Run, command: str) -> Owner | None:
     """The process that drives the run, if one does; it is wanted for `command`, with {} for the folder of the run.
 
-    Raises JournalLocked when that is one of another host, HealdError when it is just being started again.
+    One that is just beginning or ending is waited for. Raises JournalLocked when it is one of another host, HealdError
+    when it is just being started again.
     """
+    deadline = time.monotonic() + _MOMENT
+    while True:
+        owner = _driver(run, command)
+        if owner is None or listens(owner.nonce) or time.monotonic() >= deadline:
+            return owner
+        time.sleep(_LOOK_AGAIN)
+
+
+def _driver(run: Run, command: str) -> Owner | None:
     owner = run.folder.owner
     if owner is None or owner.alive is False:
         if run.detached.supervised:

@@ -226,6 +226,19 @@ def ask(name: str, body: bytes, timeout: float = 30.0) -> bytes:
     return reply.answer
 
 
+def listens(name: str) -> bool:
+    """Whether there is a run whose word is `name`, and it can be asked."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
+        channel.setblocking(False)
+        try:
+            channel.connect(_address(name))
+        except BlockingIOError:  # it does, and many are calling
+            return True
+        except OSError:
+            return False
+        return True
+
+
 def _received(channel: socket.socket) -> bytes:
     data = bytearray()
     while (body := _body(data)) is None:

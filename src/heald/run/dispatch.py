@@ -8,8 +8,7 @@ expected of it.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from heald.core.event import Usage
@@ -30,12 +29,15 @@ class Lane(Protocol):
 
     name: str
     lease: Lease | None
-    fifo: deque[Order]
     long: bool
     stopping: bool
     ahead: float
     deep: bool
     asked: bool  # to give back what it has not begun, and the answer is still to come
+
+    @property
+    def fifo(self) -> Sequence[Order]:
+        """Its orders: the first is the one that runs."""
 
     def send(self, orders: list[Order]) -> None:
         """Queue orders there."""

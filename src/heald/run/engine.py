@@ -49,6 +49,7 @@ from heald.run.value import payload_of
 
 _TURN = 2000  # messages taken from the inbox before workers are looked at again
 _AGAIN = 1.0  # seconds until a journal that could not be written is tried again
+_TRIM = 10.0  # seconds between two looks at shared memory that large values have left
 _NONE_GIVEN: Mapping[int, Any] = {}
 
 
@@ -86,6 +87,7 @@ class Engine(Inbox):
         self._now = time.time()
         self.unwritten: JournalError | None = None  # why the journal lacks what happened last
         self._closed = False
+        self._trimming = False
         self.pools = dict(pools(self))
         self._routes = Routes(self.pools)
         self._thread = threading.Thread(target=self._main, name="heald-engine", daemon=True)
@@ -202,6 +204,9 @@ class Engine(Inbox):
             pool.pump(now)
         if self.recorder is not None:
             self._write()
+        if self.arena.swollen and not self._trimming:
+            self._trimming = True
+            self.after(_TRIM, self._trim)
         for act in self.turned:
             act(self.unwritten is None)
         if self._then is not None and self.unwritten is None and not self.at_work():
@@ -209,6 +214,10 @@ class Engine(Inbox):
             then()
         if self._settled or self._waiters:
             self._tell()
+
+    def _trim(self) -> None:
+        self._trimming = False
+        self.arena.trim(time.monotonic())
 
     def _write(self) -> None:
         """Write the journal. When the disk refuses, the run goes on, and what was not written is tried again."""

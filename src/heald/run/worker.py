@@ -109,6 +109,7 @@ class Worker:
             elif isinstance(message, Free):
                 for ref in message.refs:
                     self.lent.pop(ref.uri, None)
+                self.arena.trim(time.monotonic())
 
     def _claimed(self) -> bool:
         """Take the claim of the next order; False when no order is left."""

@@ -8,7 +8,6 @@ when, is for `peer` to see to.
 from __future__ import annotations
 
 import struct
-from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -109,8 +108,10 @@ class Channel:
     (None, 0)
     """
 
+    __slots__ = ("_kept", "heard", "instance", "safe", "sent")
+
     def __init__(self, instance: int = 0) -> None:
-        self._kept: deque[tuple[int, Body]] = deque()
+        self._kept: list[tuple[int, Body]] = []  # hardly ever more than a few; a deque would take ten times the memory
         self.renew(instance)
 
     def renew(self, instance: int) -> None:
@@ -144,9 +145,10 @@ class Channel:
 
     def acknowledged(self, number: int) -> None:
         """Messages up to `number` are safe at the other end."""
-        kept = self._kept
-        while kept and kept[0][0] <= number:
-            kept.popleft()
+        kept, over = self._kept, 0
+        while over < len(kept) and kept[over][0] <= number:
+            over += 1
+        del kept[:over]
 
     def after(self, number: int) -> list[tuple[int, Body]]:
         """The messages after that of this number that are kept, in order."""

@@ -13,7 +13,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -260,7 +259,7 @@ class Hub:
         if reason := self._listener.met(name, hello):
             self.give_up(name, reason)
             return None
-        peer = Peer(partial(self._transmit, name), partial(self._listener.heard, name), self.instance)
+        peer = Peer(name, self._transmit, self._listener.heard, self.instance)
         self._peers[name] = peer
         self._turns.append(name)
         return peer

@@ -71,7 +71,7 @@ class Link:
         self.welcome = False  # a head has taken this agent in
         self.switched = False  # what is connected to is a switch
         self._dead: set[int] = set()  # instances of the head after which another came
-        self.peer = Peer(self._transmit, self._hear)
+        self.peer = Peer(b"head", self._transmit, self._hear)
 
     def connect(self, endpoints: Sequence[str], timeout: float = 30.0, *, switch: bool = False) -> None:
         """Connect to the head, at the first endpoint that answers, and wait until it has taken this agent in.
@@ -136,13 +136,13 @@ class Link:
         else:
             self.say_hello()
 
-    def _transmit(self, message: bytes) -> None:
+    def _transmit(self, _: bytes, message: bytes) -> None:
         try:
             self._socket.send(message, zmq.NOBLOCK, copy=len(message) < zmq.COPY_THRESHOLD)
         except zmq.ZMQError:
             pass  # there is no connection for now; when it is back, what is missing is sent again
 
-    def _hear(self, body: memoryview) -> None:
+    def _hear(self, _: bytes, body: memoryview) -> None:
         self._listener.heard(body)
         self.peer.channel.commit()
 

@@ -10,24 +10,31 @@ from collections.abc import Callable
 
 from heald.wire.channel import AGAIN, BEAT, DATA, Body, Channel, Head
 
-Transmit = Callable[[bytes], None]
-Deliver = Callable[[memoryview], None]
+Transmit = Callable[[bytes, bytes], None]
+Deliver = Callable[[bytes, memoryview], None]
 
 
 class Peer:
-    """The other end, as one end sees it. `transmit` sends a message or drops it; `deliver` takes each one in once.
+    """The other end, as one end sees it. `transmit` sends a message or drops it; `deliver` takes each one in once. Both
+    are told the `name` of the other end.
 
     >>> from heald.wire.channel import unpack
     >>> sent, got = [], []
-    >>> here = Peer(sent.append, got.append)
-    >>> there = Peer(sent.append, got.append)
+    >>> def transmit(name, message):
+    ...     sent.append(message)
+    >>> def deliver(name, body):
+    ...     got.append(bytes(body))
+    >>> here, there = Peer(b"there", transmit, deliver), Peer(b"here", transmit, deliver)
     >>> here.send(b"weft")
     >>> there.take(*unpack(sent.pop()))
-    >>> bytes(got.pop())
-    b'weft'
+    >>> got
+    [b'weft']
     """
 
-    def __init__(self, transmit: Transmit, deliver: Deliver, instance: int = 0) -> None:
+    __slots__ = ("_asked", "_before", "_deliver", "_spoke", "_transmit", "channel", "name", "time")
+
+    def __init__(self, name: bytes, transmit: Transmit, deliver: Deliver, instance: int = 0) -> None:
+        self.name = name
         self.channel = Channel(instance)
         self.time = 0.0  # when something was heard last, on the caller's clock
         self._transmit = transmit
@@ -40,7 +47,7 @@ class Peer:
         """Send a message; it is kept until it is safe there."""
         self._spoke = True
         number = self.channel.keep(body)
-        self._transmit(self.channel.message(DATA, number, body))
+        self._transmit(self.name, self.channel.message(DATA, number, body))
 
     def beat(self) -> None:
         """Say that this end is here, and how much it has sent: if the last of it was lost, nothing else would tell.
@@ -53,12 +60,12 @@ class Peer:
 
     def say(self, kind: int, number: int = 0, text: bytes = b"") -> None:
         """Send something that is not kept."""
-        self._transmit(self.channel.message(kind, number, text))
+        self._transmit(self.name, self.channel.message(kind, number, text))
 
     def repeat(self, heard: int) -> None:
         """Send again what came after the last that was heard."""
         for number, body in self.channel.after(heard):
-            self._transmit(self.channel.message(DATA, number, body))
+            self._transmit(self.name, self.channel.message(DATA, number, body))
 
     def take(self, head: Head, body: memoryview) -> None:
         """Deal with a message of the other end."""
@@ -66,7 +73,7 @@ class Peer:
         channel.acknowledged(head.safe)
         if head.kind == DATA:
             if channel.take(head.number):
-                self._deliver(body)
+                self._deliver(self.name, body)
             elif head.number > channel.heard:
                 self._ask()
         elif head.kind == BEAT:

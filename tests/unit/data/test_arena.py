@@ -191,15 +191,21 @@ def test_closed(arena):
         one.read(ref)
 
 
-def test_trim_gives_pages_back(arena):
+def test_pages_that_were_not_needed_since_the_last_trim_go_back(arena, monkeypatch):
+    monkeypatch.setattr(module, "_WARM", 2 * LARGE)
     kept = arena.write(b"k" * LARGE)
+    assert not arena.swollen
     refs = [arena.write(b"a" * LARGE) for _ in range(8)]
-    assert resident(arena) == 9 * LARGE
+    assert arena.swollen
     refs.clear()
-    arena.trim(keep=2 * LARGE)
-    assert LARGE <= resident(arena) <= 3 * LARGE
-    arena.trim(keep=0)
-    assert resident(arena) == LARGE
+    arena.trim(0.0)
+    assert resident(arena) == 9 * LARGE  # all were in use at once
+    arena.trim(9.9)
+    assert resident(arena) == 9 * LARGE  # too soon
+    assert arena.swollen
+    arena.trim(10.0)
+    assert resident(arena) == 2 * LARGE
+    assert not arena.swollen
     assert arena.read(kept) == b"k" * LARGE
     assert arena.read(arena.write(b"b" * LARGE)) == b"b" * LARGE
 
@@ -309,7 +315,7 @@ def test_a_finalizer_that_runs_inside_write_does_without(arena):
             outcomes.append(arena.write(b"x"))
         except ArenaFull as error:
             outcomes.append(error)
-        arena.trim()
+        arena.trim(0.0)
         return 0
 
     assert arena._alone(act) == 0
@@ -361,7 +367,7 @@ def test_a_forked_child_reads_but_leaves_the_rest_to_its_parent(arena):
         status = 1
         try:
             read = arena.read(ref) == content.tobytes()
-            arena.trim(0)
+            arena.trim(0.0)
             try:
                 arena.share(memoryview(content))
             except ArenaFull:

@@ -15,6 +15,7 @@ import heald
 from heald.core.errors import HealdError, JournalLocked, UsageError
 from heald.flow.driver import answers, driver_of
 from heald.flow.run import Run
+from heald.store.folder import Folder
 from heald.store.owner import this_process
 
 
@@ -51,6 +52,28 @@ def test_nobody_drives_a_run_that_is_over(path: Path, session: heald.Session) ->
     assert driver_of(run, "heald task cancel {}") is None
     with pytest.raises(UsageError, match="does not run"):
         run.stop()
+
+
+def test_one_that_is_just_ending_is_waited_for(path: Path, session: heald.Session) -> None:
+    session.close()
+    folder = Folder(path)
+    folder.claim()  # a process that can be asked no more, and is not gone
+    threading.Timer(0.2, folder.release).start()
+    assert driver_of(Run(path), "heald task cancel {}") is None
+
+
+def test_one_that_takes_long_to_begin_or_to_end_is_told_of(
+    path: Path, session: heald.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session.close()
+    monkeypatch.setattr("heald.flow.driver._MOMENT", 0.1)
+    folder = Folder(path)
+    folder.claim()
+    with pytest.raises(
+        HealdError, match=f"process {os.getpid()}, which drives .*, cannot be asked: Connection refused"
+    ):
+        Run(path).stop()
+    folder.release()
 
 
 def test_between_two_lives_of_a_detached_script_nobody_may_touch_it(path: Path, session: heald.Session) -> None:

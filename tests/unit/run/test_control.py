@@ -14,7 +14,7 @@ import pytest
 
 from heald.core.errors import HealdError, UsageError
 from heald.run import control
-from heald.run.control import Control, ask
+from heald.run.control import Control, ask, listens
 from heald.run.selector import Selector
 from heald.run.timer import Timers
 
@@ -147,6 +147,12 @@ def test_a_fault_ends_nothing(run: Run, caplog: pytest.LogCaptureFixture) -> Non
 def test_nobody_there() -> None:
     with pytest.raises(ConnectionRefusedError):
         ask("nobody", b"abc")
+    assert not listens("nobody")
+
+
+def test_whether_somebody_is_there_disturbs_nobody(run: Run) -> None:
+    assert all(listens(run.name) for _ in range(100))
+    assert run.ask(b"abc") == b"cba"
 
 
 def test_a_name_that_is_taken_is_refused(run: Run) -> None:

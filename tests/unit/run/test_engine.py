@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -90,6 +92,19 @@ class TestTurns:
         engine.post(plan)
         assert over.wait(30)
         assert called == [0, 1, 2]
+
+    def test_shared_memory_that_nobody_needs_any_more_goes_back(
+        self, session: heald.Session, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("heald.data.arena._WARM", 2**20)
+        monkeypatch.setattr("heald.data.arena._TRIM_SECONDS", 0.0)
+        monkeypatch.setattr("heald.run.engine._TRIM", 0.01)
+        engine = engine_of(session)
+        engine.arena.write(bytes(2**24))
+        deadline = time.monotonic() + 30
+        while os.fstat(engine.arena.fd).st_blocks * 512 > 2**21:
+            assert time.monotonic() < deadline
+            engine.ask(lambda: None)
 
     def test_drain_waits_for_all_that_came_before(self, session: heald.Session, hold: Hold) -> None:
         engine = engine_of(session)

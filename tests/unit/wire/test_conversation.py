@@ -38,7 +38,7 @@ class PaperLink(Link):
         super().__init__(KEYS.head.public, KEYS.agent, AGENT, world)
         self.world = world
 
-    def _transmit(self, message):
+    def _transmit(self, _, message):
         self.world.line.up.append(message)
 
     def read(self, message):

@@ -14,7 +14,7 @@ class FakeTransport:
         self.flying = []
         self.peer = None  # who gets them
 
-    def __call__(self, message):
+    def __call__(self, _, message):
         self.flying.append(message)
 
     def deliver(self, number=0, *, copy=False):
@@ -32,7 +32,7 @@ class End:
         self.got = []
         self.sent = []
         self.out = transport
-        self.peer = Peer(transport, lambda body: self.got.append(bytes(body)))
+        self.peer = Peer(b"other", transport, lambda _, body: self.got.append(bytes(body)))
 
     def send(self):
         self.sent.append(b"%d" % len(self.sent))

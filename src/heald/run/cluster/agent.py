@@ -161,7 +161,8 @@ class Agent:
     def _beat(self) -> None:
         silence = self.given.silence
         self.after(min(silence / _BEATS, dialogue.PULSE), self._beat)
-        quiet = time.monotonic() - self._link.peer.time
+        self.arena.trim(now := time.monotonic())
+        quiet = now - self._link.peer.time
         if quiet > self.given.lease:
             self._end(f"nothing was heard of the head for {quiet:.0f} s")
         elif time.monotonic() >= self._end_at:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -37,6 +36,12 @@ class Remote:
     It puts its name among the `unsent`, in any thread, when there is something.
     """
 
+    # There may be ten thousand, each in turn, and what a task costs is what it has to fetch from memory.
+    __slots__ = (
+        "_arena", "_define", "_defined", "_inlet", "_numbers", "_outlet", "_porter", "_unsent",
+        "ahead", "full", "hello", "idle_since", "lanes", "late", "name", "node", "out", "retiring",
+    )  # fmt: skip
+
     def __init__(
         self,
         name: bytes,
@@ -62,6 +67,8 @@ class Remote:
         self._porter = porter
         self._defined: set[bytes] = set()
         self._numbers = 0
+        self._outlet: Outlet | None = None  # most agents never have a large value
+        self._inlet: Inlet | None = None
         self.ahead = ahead(hello.clock, time.time())
 
     def here(self, moment: float) -> float:
@@ -92,39 +99,41 @@ class Remote:
         self.out.append(message)
         self._unsent[self.name] = None
 
-    # Most agents never have a large value: of ten thousand, what these need counts.
-
-    @cached_property
+    @property
     def outlet(self) -> Outlet:
         """Large values for it."""
-        outlet = Outlet(self._arena, partial(self._unsent.setdefault, self.name))
-        self._porter.attach(self.name, outlet.find)
-        return outlet
+        if self._outlet is None:
+            self._outlet = Outlet(self._arena, partial(self._unsent.setdefault, self.name))
+            self._porter.attach(self.name, self._outlet.find)
+        return self._outlet
 
-    @cached_property
+    @property
     def inlet(self) -> Inlet:
         """Large values that come from there."""
-        assert self.outlet is not None  # it is attached
-        return Inlet(self._arena, partial(self._porter.fetch, self.name), _nothing)
+        if self._inlet is None:
+            assert self.outlet is not None  # it is attached
+            self._inlet = Inlet(self._arena, partial(self._porter.fetch, self.name), _nothing)
+        return self._inlet
 
     def messages(self) -> Iterator[bytes]:
         """All that is to be sent now."""
-        if "outlet" in vars(self):
-            self.out += self.outlet.over()
+        if self._outlet is not None:
+            self.out += self._outlet.over()
         if self.out:
             out, self.out = self.out, []
             yield encode(out)
 
     def leave(self) -> None:
         """It is gone."""
-        if "outlet" in vars(self):
+        if self._outlet is not None:
             self._porter.detach(self.name)
 
     def orders(self, lane: int, orders: list[Order]) -> None:
         """Send orders to a lane, and before them what they need."""
-        for digest in {order.work for order in orders} - self._defined:
-            self.tell(Define(digest, *self._define(digest)))
-            self._defined.add(digest)
+        for order in orders:
+            if order.work not in self._defined:
+                self._defined.add(order.work)
+                self.tell(Define(order.work, *self._define(order.work)))
         self.tell(Orders(lane, [self._travelling(order) for order in orders]))
 
     def _travelling(self, order: Order) -> Order:
@@ -165,6 +174,9 @@ def _nothing(serial: int) -> Ref:
 class FarLane:
     """One worker there. See `run.dispatch.Lane`."""
 
+    __slots__ = (
+        "ahead", "asked", "fifo", "forfeit", "held", "lease", "long", "name", "number", "remote", "stopping", "told",
+    )  # fmt: skip
     deep = True
 
     def __init__(self, number: int, name: str, remote: Remote) -> None:
@@ -173,11 +185,11 @@ class FarLane:
         self.remote = remote
         self.lease: Lease | None = None
         self.held: Lease | None = None  # the last one that its agent was told of
-        self.fifo: deque[Order] = deque()
+        self.fifo: list[Order] = []  # mostly of one or two: a deque would take ten times the memory
         self.long = False
         self.stopping = False
         self.ahead = 0.0
-        self.told: deque[Began | Ended | Returned | Gone] = deque()  # of which large values are still to come
+        self.told: list[Began | Ended | Returned | Gone] = []  # of which large values are still to come
         self.forfeit: set[tuple[int, int]] = set()  # attempts to be run elsewhere once they have ended
         self.asked = False
 
@@ -207,7 +219,7 @@ class FarLane:
         """The order that is over, its outcome with the values as they are here, and what it used."""
         if not self.fifo:
             raise UsageError(f"{self.name} ended task {report.task}, and has none")
-        order = self.fifo.popleft()
+        order = self.fifo.pop(0)
         if not self.fifo:
             self.remote.idle_since = time.time()
         self.long = False

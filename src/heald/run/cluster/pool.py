@@ -344,7 +344,7 @@ class ClusterPool:
             report = told[0]
             if isinstance(report, Ended) and not _complete(lane, report):
                 return
-            told.popleft()
+            del told[0]
             if isinstance(report, Ended):
                 self._ended(lane, report)
             elif isinstance(report, Began):
