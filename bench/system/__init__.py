@@ -22,6 +22,7 @@ SYSTEMS = {
     "heald_slurm": "heald:HealdSlurm",
     "parsl_slurm": "parsl:ParslSlurm",
     "dask_slurm": "dask:DaskSlurm",
+    "dask_slurm_tls": "dask:DaskSlurmTLS",
     "hyperqueue_hosts": "hyperqueue:HyperQueueHosts",
     "xargs": "shell:Xargs",
     "parallel": "shell:Parallel",

@@ -45,6 +45,10 @@ class DaskSlurm(Dask):
     imports = "from dask_jobqueue import SLURMCluster"
     cores_of_a_node = 4
 
+    def security(self):
+        """What `SLURMCluster` is told of encryption: by default there is none."""
+        return {}
+
     def start(self):
         from dask.distributed import Client
         from dask_jobqueue import SLURMCluster
@@ -62,6 +66,7 @@ class DaskSlurm(Dask):
             log_directory=str(self.folder),
             scheduler_options={"dashboard_address": None},
             worker_extra_args=["--no-dashboard"],
+            **self.security(),
         )
         self.cluster.scale(self.workers)
         self.client = Client(self.cluster)
@@ -69,3 +74,19 @@ class DaskSlurm(Dask):
     def warm(self):
         self.client.wait_for_workers(self.workers)
         super().warm()
+
+
+class DaskSlurmTLS(DaskSlurm):
+    """The same with all that goes over the network encrypted, as heald and Parsl have it without being asked."""
+
+    environment = "dask-jobqueue-tls"
+    requirements = (*DaskSlurm.requirements, "cryptography==47.0.0")
+
+    def security(self):
+        from distributed.security import Security
+
+        return {
+            "protocol": "tls://",
+            "security": Security.temporary(),
+            "shared_temp_directory": str(self.folder),  # of the certificate
+        }
