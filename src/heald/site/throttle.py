@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 
 from heald.core.errors import SchedulerUnreachable
 from heald.core.quantity import duration
@@ -71,13 +70,6 @@ class Throttle:
         """See `Scheduler`."""
         with self._reaching():
             return self.scheduler.queues()
-
-    def remaining(self, id: str) -> timedelta | None:
-        """How long a job will run on; None when that is not known, or it does not run."""
-        status = self.status([id])[id]
-        if status.state is not JobState.running or status.ends is None:
-            return None
-        return max(timedelta(0), status.ends - datetime.now(UTC))
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -154,17 +153,3 @@ def test_one_at_a_time(fake: Fake) -> None:
     for thread in threads:
         thread.join()
     assert len(fake.asked) == 1
-
-
-def test_remaining(throttle: Throttle, fake: Fake) -> None:
-    later = datetime.now(UTC) + timedelta(minutes=5)
-    fake.jobs = {
-        "1": JobStatus(JobState.running, ends=later),
-        "2": JobStatus(JobState.done, ends=later),
-        "3": JobStatus(JobState.running),
-        "4": JobStatus(JobState.running, ends=later - timedelta(hours=1)),
-    }
-    left = throttle.remaining("1")
-    assert left is not None
-    assert timedelta(minutes=4) < left <= timedelta(minutes=5)
-    assert [throttle.remaining(id) for id in "234"] == [None, None, timedelta(0)]
