@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from bench import group
@@ -51,19 +52,23 @@ class Cluster:
     def clean(self) -> None:
         """End what a measurement left: its jobs, and its processes on every host."""
         self.slurm.command("scancel", "--user=root", status=None)
-        for host in self.hosts.names:
-            for process in self.hosts.strangers(host):
-                process.kill()
+        self._kill()
         deadline = time.monotonic() + QUIET_SECONDS
         while self.slurm.command("squeue", "--noheader") or any(map(self.hosts.strangers, self.hosts.names)):
             if time.monotonic() > deadline:
                 print("bench: the cluster does not become quiet", file=sys.stderr)
                 break
-            for host in self.hosts.names:
-                for process in self.hosts.strangers(host):
-                    process.kill()
+            self._kill()
             time.sleep(0.1)
         self.slurm.await_idle()
+
+    def _kill(self) -> None:
+        import psutil  # measurements import this module too, in environments without it
+
+        for host in self.hosts.names:
+            for process in self.hosts.strangers(host):
+                with suppress(psutil.NoSuchProcess):  # it ends by itself just now
+                    process.kill()
 
 
 class Accepted:

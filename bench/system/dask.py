@@ -41,7 +41,7 @@ class DaskSlurm(Dask):
 
     cluster = True
     environment = "dask-jobqueue"
-    requirements = ("dask-jobqueue==0.9.0", *Dask.requirements)
+    requirements = ("dask-jobqueue==0.9.0", "cryptography==47.0.0", *Dask.requirements)  # that for the certificates
     imports = "from dask_jobqueue import SLURMCluster"
     cores_of_a_node = 4
 
@@ -78,9 +78,6 @@ class DaskSlurm(Dask):
 
 class DaskSlurmTLS(DaskSlurm):
     """The same with all that goes over the network encrypted, as heald and Parsl have it without being asked."""
-
-    environment = "dask-jobqueue-tls"
-    requirements = (*DaskSlurm.requirements, "cryptography==47.0.0")
 
     def security(self):
         from distributed.security import Security

@@ -125,6 +125,12 @@ class Laptop:
             assert set(Counter(number for number, _ in self.done()).values()) == {1}
         return stdout + stderr
 
+    def log(self, *words: str, status: int = 0) -> Any:
+        """`heald task log` on the laptop."""
+        program = Path(sys.executable).with_name("heald")
+        command = [program, "task", "log", "--run", self.journal, *words]
+        return self.hosts.run("n4", command, folder=LOCAL, status=status)
+
     def left(self) -> list[Path]:
         """Files in the folder behind the login node."""
         return [file for file in self.far.rglob("*") if file.is_file()]
@@ -219,6 +225,12 @@ def test_the_error_of_a_task_shows_the_end_of_its_output(laptop: Laptop) -> None
     assert "these are its last words" in said
     (log,) = laptop.left()  # what tasks printed stays
     assert f"stderr: n0:{log}" in said
+    assert laptop.log("--stderr", "state=failed").stdout == "these are its last words\n"
+    assert "printed nothing to standard output" in laptop.log("state=failed").stderr
+    assert "where it cannot be followed" in laptop.log("-f", "state=failed", status=2).stderr
+    log.unlink()
+    log.parent.rmdir()
+    assert laptop.log("state=failed").stdout == ""
 
 
 def test_the_error_of_a_block_shows_the_end_of_its_output(laptop: Laptop) -> None:

@@ -6,12 +6,15 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from heald.core.history import History, Record
 from heald.core.state import State
 from heald.flow.run import ENDED, KILLED, Run
 from heald.run import log
+
+if TYPE_CHECKING:
+    from heald.run.cluster.printed import Place
 
 _LOOK = 0.1  # seconds between looks at a task of another process, which cannot wake us
 _CHUNK = 1 << 20
@@ -53,6 +56,26 @@ def content(path: Path | None, start: int = 0) -> Iterator[bytes]:
         with path.open("rb") as file:
             file.seek(start)
             yield from _pieces(file)
+
+
+def far(run: Run, record: Record) -> Place | None:
+    """The login node behind which a task printed, or prints; None when that is on this machine."""
+    folder = run.path / "agents" / record.executor
+    if not folder.is_dir():
+        return None
+    from heald.run.cluster import printed  # it loads what far machines need
+
+    return printed.place(folder)
+
+
+def printed(run: Run, history: History, record: Record, stream: str, attempt: int = 0) -> Iterator[bytes]:
+    """What is in the file of `output`, or in the one that a login node has of it."""
+    path = output(run, history, record, stream, attempt)
+    if path is not None:
+        yield from content(path)
+    elif (place := far(run, record)) is not None:
+        worker = record.worker if record.state is State.running else ""
+        yield place.fetch(record.task.id, stream, attempt=attempt, worker=worker)
 
 
 def follow(run: Run, task: int, stream: str) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from heapq import nlargest, nsmallest
+from itertools import chain
 from operator import attrgetter
 from typing import Annotated, Any
 
@@ -208,7 +209,7 @@ def log(
     heald task log -f 7         the same, and what comes until it is over
     heald task log --stderr 7   standard error
     """
-    from heald.cli.log import content, output
+    from heald.cli.log import far, printed
     from heald.cli.log import follow as following
     from heald.core.errors import UsageError
     from heald.core.state import State
@@ -221,18 +222,23 @@ def log(
         (record,) = found.records
         if record.state < State.running:
             say(f"{found.label(record)} is {record.state.name}", error=True)
+        if (place := far(found.run, record)) is not None:
+            text = f"{found.label(record)} prints on {place.host}, where it cannot be followed from here"
+            raise UsageError(text, hint=f"heald task log {record.task.id} shows what there is so far")
         _write(following(found.run, record.task.id, stream))
         return
     last = max(one.attempt for one in found.records)
     if attempt and attempt > last:
         raise UsageError(f"there is no attempt {attempt} of {' '.join(tasks)}", hint=f"the last one is {last}")
-    paths = {one.task.id: output(found.run, found.history, one, stream, attempt or 0) for one in found.records}
+    silent = True
     for record in found.records:
-        path = paths[record.task.id]
-        if path is not None and len(found.records) > 1:
-            say(f"==> {found.label(record)} <==")
-        _write(content(path))
-    if not any(paths.values()):
+        pieces = printed(found.run, found.history, record, stream, attempt or 0)
+        if beginning := next(pieces, b""):
+            silent = False
+            if len(found.records) > 1:
+                say(f"==> {found.label(record)} <==")
+            _write(chain((beginning,), pieces))
+    if silent:
         say(_silent(found, stream), error=True)
 
 

@@ -94,7 +94,7 @@ def depot(executor: ClusterExecutor, folder: Path, run: Path, keys: Keys, *, kep
         return Shared(executor, folder, run)
     from heald.run.cluster.login import LoginNode
 
-    return LoginNode(executor, f"{run.stem}-{keys.head.public[:8].encode().hex()}", ports(folder), kept=kept)
+    return LoginNode(executor, folder, f"{run.stem}-{keys.head.public[:8].encode().hex()}", kept=kept)
 
 
 def told(executor: ClusterExecutor, keys: Keys, depot: Depot, endpoints: Sequence[str]) -> AgentSettings:

@@ -11,12 +11,15 @@ import logging
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from heald.core.errors import HealdError, SiteError
 from heald.core.version import __version__
+from heald.run.cluster import depot, printed
+from heald.run.cluster.printed import Place
 from heald.run.log import ending
 from heald.site import adapter, login
 from heald.site.command import Answer
@@ -72,12 +75,12 @@ class Arrived(msgspec.Struct, frozen=True):
 
 
 class LoginNode:
-    """Makes a folder `name` behind the login node of an executor's site. `ports`: where agents look for the head.
+    """Makes a folder `name` behind the login node of an executor's site. `local`: that of the executor in the run.
 
     `kept`: what tasks printed stays there when the run is over. Raises ConfigurationError for a site that has none.
     """
 
-    def __init__(self, executor: ClusterExecutor, name: str, ports: Sequence[int], *, kept: bool) -> None:
+    def __init__(self, executor: ClusterExecutor, local: Path, name: str, *, kept: bool) -> None:
         site = executor.site
         adapter.check(site)
         self.site = msgspec.structs.replace(site, python=site.python or "python3")
@@ -85,9 +88,9 @@ class LoginNode:
         self.path: tuple[str, ...] = ()  # the Python there knows where its modules are
         self.interface, self.port = "lo", 0
         self._host = site.login
+        self._local = local
         self._name = name
         self._interface = executor.interface or site.interface
-        self._ports = ports
         self._kept = kept
         self._relay: Relay | None = None
 
@@ -95,13 +98,15 @@ class LoginNode:
         """See `Depot`."""
         python = self.site.python if "/" in self.site.python else "python3"
         heads = [one[0] for one in sockets]
-        self._relay = Relay(self._host, heads, interface=self._interface, python=python, ports=self._ports)
+        ports = depot.ports(self._local)  # where agents of a head that was killed look for the next one
+        self._relay = Relay(self._host, heads, interface=self._interface, python=python, ports=ports)
         found = self._relay.start()
         arrived = self._arrive()
         if problem := self._unfit(arrived):
             raise problem
         self.run, self.directory = arrived.folder, arrived.home
         self.folder = f"{arrived.folder}/agents"
+        printed.remember(self._local, Place(self._host, f"{self.run}/logs", self._relay.control))
         return found
 
     def ask(self, argv: Sequence[str], text: str = "", variables: Mapping[str, str] = {}) -> Answer:

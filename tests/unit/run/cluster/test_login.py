@@ -42,7 +42,7 @@ def make(ssh: Path) -> Iterator[Make]:
     def build(*, kept: bool = False, **keys: object) -> LoginNode:
         usual = {"scheduler": "slurm", "login": "me@there", "python": sys.executable, "interface": "lo"}
         executor = heald.ClusterExecutor(Site("mine", **{**usual, **keys}))  # type: ignore[arg-type]
-        made.append(LoginNode(executor, "study-17", (), kept=kept))
+        made.append(LoginNode(executor, ssh, "study-17", kept=kept))
         return made[-1]
 
     yield build
