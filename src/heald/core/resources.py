@@ -121,16 +121,16 @@ def resources(
     *,
     cpus: int = 1,
     gpus: float = 0,
-    memory: int | str = 0,
-    walltime: timedelta | float | str = 0,
+    memory: int | str | None = None,
+    walltime: timedelta | float | str | None = None,
     ranks: int | None = None,
     nodes: int = 1,
     ranks_per_node: int | None = None,
     hosts: str | Sequence[str] = (),
     tasks_per_node: int = 0,
-    notice: timedelta | float | str = 0,
+    notice: timedelta | float | str | None = None,
 ) -> Resources:
-    """A Resources from what users write, checked.
+    """A Resources from what users write, checked. Of `memory`, `walltime` and `notice`, None is none, as is 0.
 
     >>> needs = resources(ranks=2, walltime="10m", memory="1GB")
     >>> needs.walltime, needs.memory
@@ -160,10 +160,11 @@ def resources(
     chosen = _hosts(hosts)
     if chosen and len(chosen) < nodes:
         raise UsageError(f"nodes={nodes} of hosts={chosen}: there are only {len(chosen)}", hint="name more, or none")
-    time, before = seconds(walltime), seconds(notice)
+    time, before = seconds(0 if walltime is None else walltime), seconds(0 if notice is None else notice)
     if time and before >= time:
         raise UsageError(f"notice={notice!r}: must be less than walltime={walltime!r}")
-    return Resources(cpus, float(gpus), size(memory), time, ranks, nodes, chosen, tasks_per_node, before)
+    allowed = size(0 if memory is None else memory)
+    return Resources(cpus, float(gpus), allowed, time, ranks, nodes, chosen, tasks_per_node, before)
 
 
 def _hosts(given: str | Sequence[str]) -> tuple[str, ...]:

@@ -32,14 +32,14 @@ class Options(TypedDict, total=False):
     name: str
     cpus: int
     gpus: float
-    memory: int | str
-    walltime: timedelta | float | str
+    memory: int | str | None
+    walltime: timedelta | float | str | None
     ranks: int
     nodes: int
     ranks_per_node: int
     hosts: str | Sequence[str]
     tasks_per_node: int
-    notice: timedelta | float | str
+    notice: timedelta | float | str | None
     retries: int | Retry
     retry_if: Callable[[Any, int], Any]
     priority: int

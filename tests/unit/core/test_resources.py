@@ -99,6 +99,7 @@ def test_hosts_are_a_set_of_names() -> None:
 
 def test_one_core_is_the_default() -> None:
     assert resources() == SINGLE == Resources(1, 0.0, 0, 0.0, 1, 1)
+    assert resources(walltime=None, memory=None, notice=None) == SINGLE
 
 
 @pytest.mark.parametrize(

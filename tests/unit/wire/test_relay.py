@@ -24,7 +24,8 @@ with open(folder + "/calls", "a") as calls:
 if "-O" in words:
     sys.exit(0 if os.path.exists(folder + "/open") else 255)
 if os.path.exists(folder + "/down"):
-    sys.exit("ssh: connect to host there port 22: No route to host")
+    print("ssh: connect to host there port 22: No route to host", file=sys.stderr)
+    sys.exit(255)
 ways = [word[2:].partition(":")[::2] for word in words if word.startswith("-R")]
 
 def copy(one, other):
