@@ -35,9 +35,9 @@ class Place(msgspec.Struct, frozen=True):
         return f"{self.logs}/{task // 1000}/{task}.{attempt}.{stream}"
 
     def fetch(self, task: int, stream: str, *, attempt: int = 0, worker: str = "") -> bytes:
-        """What a task printed to `stream`: in that attempt, or in the last.
+        """What a task printed to `stream`: in that attempt, or in the last. `worker`: the one that runs it, if any does.
 
-        `worker`: the one that runs it, if any does. Raises SiteError, and SchedulerUnreachable when there is no connection.
+        Raises SiteError, and SchedulerUnreachable when there is no connection.
         """
         words = [self.logs, str(task // 1000), str(task), str(attempt or "*"), stream, worker if not attempt else ""]
         answer = login.over(self.host, self.control)(["bash", "-c", _PRINT, "sh", *words])

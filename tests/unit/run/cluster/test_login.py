@@ -120,7 +120,7 @@ def test_a_line_that_is_cut_at_the_end(make: Make, ssh: Path, caplog: pytest.Log
     there.open(ENDS)
     (ssh / "down").touch()
     there.close()
-    assert "keys of the run are left on me@there: ssh: connect to host there" in caplog.text
+    assert "keys of the run are left on me@there: ssh me@there: ssh: connect to host there" in caplog.text
     assert f"ssh me@there rm -r {there.folder}" in caplog.text
     assert "its output is me@there" not in caplog.text
 
