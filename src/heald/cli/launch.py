@@ -12,6 +12,7 @@ _COMMANDS = {"ls", "show", "report", "stop", "prune", "script", "trace", "--help
 # Options of scripts that take a word, and those that do not.
 _VALUES = {"--journal", "--workers", "--executor", "--retries", "--site", "--nodes", "--walltime", "--blocks"}
 _FLAGS = {"--progress", "--quiet", "--compat", "--detach"}
+_SHARED = {"--retries", "--progress", "--quiet"}  # commands over inputs have these too
 
 
 def routed(words: Sequence[str]) -> tuple[bool, list[str]]:
@@ -39,15 +40,20 @@ def routed(words: Sequence[str]) -> tuple[bool, list[str]]:
 
 
 def _names_script(asked: Sequence[str]) -> bool:
-    """The first word that is no option of scripts is a Python file, or would be one if it were there."""
-    place = 0
+    """The first word that is no option of scripts is a Python file, or would be one if it were there.
+
+    An option that nobody knows, after one that only scripts have, is a slip for one of theirs.
+    """
+    place, scripts = 0, False
     while place < len(asked):
         word = asked[place]
-        if word in _VALUES:
-            place += 2
-        elif word in _FLAGS or word.split("=", 1)[0] in _VALUES:
-            place += 1
+        name = word.split("=", 1)[0]
+        if name in _VALUES | _FLAGS:
+            place += 2 if word in _VALUES else 1
+            scripts = scripts or name not in _SHARED
         else:
+            if scripts and word.startswith("-"):
+                return True
             return word.endswith(".py") and (os.path.exists(word) or not _is_program(word))
     return False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -43,8 +44,9 @@ def script(
 ) -> None:
     """Run a Python script with a session around it; its tasks are kept in a journal.
 
-    Killed and run again, it goes on where it was. Ctrl-C once lets running tasks end; twice stops them. With --detach
-    it outlives this terminal, and is started again when something kills it; what it prints is in the run's folder.
+    Killed and run again, it goes on where it was. Ctrl-C once lets running tasks end; twice stops them, as SIGTERM
+    does. With --detach it outlives this terminal, and is started again when something kills it; what it prints is in
+    the run's folder.
 
     \b
     heald run script study.py    the same as heald run study.py
@@ -65,9 +67,16 @@ def script(
     chosen = _at_site(site, nodes, walltime, blocks, workers) if site else _here(executor, workers)
     standard[:] = [chosen]
     session = Session([chosen], journal=folder, retries=retries, progress=progress)
-    status = _within(session, file, arguments or [])
+    wish = status = 0
+    try:
+        status = _within(session, file, arguments or [])
+    except _Wanted as wanted:
+        wish = wanted.number
     if progress is not False:
         _summarise(folder)
+    if wish:
+        sys.stdout.flush()
+        os.kill(os.getpid(), wish)
     raise typer.Exit(status)
 
 
@@ -89,13 +98,31 @@ def _at_site(site: str, nodes: int, walltime: str, blocks: int, workers: int | N
     return ClusterExecutor(site, nodes=nodes, walltime=walltime or 0, blocks=(0, 0, blocks), workers=workers)
 
 
+class _Wanted(BaseException):
+    """Somebody wants this process to end, by signal `number`."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def _on_wish(number: int, frame: object) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    raise _Wanted(number)
+
+
 def _within(session: Any, file: Path, arguments: list[str]) -> int:
     """Run the script inside the session, and let the session end as the script did."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores one
+            signal.signal(number, _on_wish)
     session.start()
     status = 0
     try:
         status = _exit_status(file, arguments)
         session.close()
+    except _Wanted:
+        session.close(cancel=True)
+        raise
     except KeyboardInterrupt:
         status = 130
         try:

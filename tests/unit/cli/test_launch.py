@@ -54,5 +54,11 @@ def test_a_program_named_like_a_command_is_one_when_inputs_follow() -> None:
     assert routed(["run", "ls", ":::", "a"]) == (True, ["ls", ":::", "a"])
 
 
+def test_a_slip_among_options_of_scripts_is_told_as_theirs(script: str) -> None:
+    asked = ["--site", "polaris", "--acount", "me", script]
+    assert routed(["run", *asked]) == (False, ["run", "script", *asked])
+    assert routed(["run", "--retries", "3", "--bar", "echo"]) == (True, ["--retries", "3", "--bar", "echo"])
+
+
 def test_options_of_the_parallel_grammar_are_left_to_it() -> None:
     assert routed(["run", "-j2", "echo", ":::", "1"]) == (True, ["-j2", "echo", ":::", "1"])

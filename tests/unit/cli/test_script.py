@@ -169,3 +169,17 @@ def test_two_interrupts_stop_them(tmp_path: Path, wait_until: Callable[..., None
     process.communicate(timeout=60)
     assert process.returncode == 130
     assert not (tmp_path / "ended0").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_who_is_to_end_gives_back_what_it_has(tmp_path: Path, wait_until: Callable[..., None], number: int) -> None:
+    (tmp_path / "study.py").write_text(SLOW)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "heald", "run", "study.py"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    wait_until((tmp_path / "began0").exists)
+    os.kill(process.pid, number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == -number
+    assert "4 cancelled" in said
+    assert "Traceback" not in said

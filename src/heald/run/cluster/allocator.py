@@ -78,6 +78,7 @@ class Owner(Protocol):
 class Block(msgspec.Struct):
     """One allocation. `served`: an agent of it has come. `ending`: why it is being given back, if it is. `missing`: the
     monotonic time since which the scheduler does not know its job. `examined`: its output is looked at for its failure.
+    `advice`: why it waits and what to do about that, as the user was told.
     """
 
     allocation: Allocation
@@ -85,6 +86,7 @@ class Block(msgspec.Struct):
     ending: str = ""
     missing: float = math.inf
     examined: bool = False
+    advice: str = ""
 
     def over(self, state: JobState) -> bool:
         """Whether the job has ended. One that a scheduler has not known for long has, though nobody knows how."""
@@ -337,7 +339,15 @@ class Allocator:
         told: dict[str, object] = {"hosts": status.hosts, "started": status.started, "ends": status.ends}
         if not self._owner.remotes(name):  # else they know better: the scheduler's answer may be some seconds old
             told |= {"state": _STATES.get(status.state, self.blocks[name].allocation.state), "reason": status.reason}
+            self._advise(self.blocks[name], status)
         self._change(name, **told)
+
+    def _advise(self, block: Block, status: JobStatus) -> None:
+        """Say why a job waits when somebody may have to do something about it: it could wait for ever."""
+        advice = f"{status.reason}; {status.hint}" if status.hint else ""
+        if advice and advice != block.advice:
+            block.advice = advice
+            logging.getLogger("heald").warning("job %s of %s waits: %s", block.allocation.job, self._site.name, advice)
 
     def _ended(self, block: Block, status: JobStatus) -> None:
         if block.served or block.ending:
@@ -353,7 +363,8 @@ class Allocator:
     def _ended_unserved(self, block: Block, status: JobStatus, words: str) -> None:
         if block.allocation.id in self.blocks:
             self._end(block, _ENDS.get(status.state, AllocationState.failed), status.reason)
-            parts = [f"job {block.allocation.job} ended ({status.state}) before an agent of it came", status.reason]
+            ended = f"job {block.allocation.job} ended ({status.state}) before an agent of it came"
+            parts = [ended, status.reason, status.hint]
             self._failed("; ".join(filter(None, parts)) + (f"\n{words}" if words else ""))
 
     def _end(self, block: Block, state: AllocationState, reason: str) -> None:

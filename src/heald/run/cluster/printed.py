@@ -35,7 +35,7 @@ class Place(msgspec.Struct, frozen=True):
         return f"{self.logs}/{task // 1000}/{task}.{attempt}.{stream}"
 
     def fetch(self, task: int, stream: str, *, attempt: int = 0, worker: str = "") -> bytes:
-        """What a task printed to `stream`: in that attempt, or in the last. `worker`: the one that runs it, if any does.
+        """What a task printed to `stream`: in that attempt, or in the last. `worker`: the one that runs it now.
 
         Raises SiteError, and SchedulerUnreachable when there is no connection.
         """

@@ -365,6 +365,18 @@ def test_what_became_of_each_is_known_to_the_end(
     ]
 
 
+def test_why_a_job_waits_is_said_once_when_somebody_may_do_something(
+    make: Make, owner: FakeOwner, scheduler: FakeScheduler, caplog: pytest.LogCaptureFixture
+) -> None:
+    make()
+    owner.turn()
+    for reason, hint in (("Priority", ""), ("PartitionConfig", "ask for fewer"), ("PartitionConfig", "ask for fewer")):
+        scheduler.said["100"] = JobStatus(JobState.queued, reason, hint)
+        owner.look()
+        owner.turn()
+    assert caplog.messages == ["job 100 of mine waits: PartitionConfig; ask for fewer"]
+
+
 def test_people_ask_for_more(make: Make, owner: FakeOwner, scheduler: FakeScheduler) -> None:
     allocator = make(blocks=(0, 0, 1))
     assert [block.allocation.id for block in allocator.acquire(2)] == ["a1", "a2"]
