@@ -30,14 +30,10 @@ class Place(msgspec.Struct, frozen=True):
     logs: str
     control: str = ""
 
-    def file(self, task: int, attempt: int | str, stream: str) -> str:
-        """The file of what an attempt printed to `stream`, "out" or "err"."""
-        return f"{self.logs}/{task // 1000}/{task}.{attempt}.{stream}"
-
     def fetch(self, task: int, stream: str, *, attempt: int = 0, worker: str = "") -> bytes:
-        """What a task printed to `stream`: in that attempt, or in the last. `worker`: the one that runs it now.
+        """What a task printed to `stream`, "out" or "err": in that attempt, or in the last.
 
-        Raises SiteError, and SchedulerUnreachable when there is no connection.
+        `worker`: the one that runs it now. Raises SiteError, and SchedulerUnreachable when there is no connection.
         """
         words = [self.logs, str(task // 1000), str(task), str(attempt or "*"), stream, worker if not attempt else ""]
         answer = login.over(self.host, self.control)(["bash", "-c", _PRINT, "sh", *words])

@@ -33,7 +33,6 @@ def test_what_it_printed_last_or_in_an_attempt(there: Place) -> None:
     assert there.fetch(1007, "out", attempt=2) == b"second\n"
     assert there.fetch(1007, "out", attempt=3, worker="a1.n1-3") == b""
     assert there.fetch(1007, "err") == b""
-    assert Path(there.file(1007, 2, "out")).read_text() == "second\n"
 
 
 def test_what_it_has_printed_so_far(there: Place) -> None:
