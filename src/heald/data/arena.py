@@ -38,6 +38,7 @@ _CHUNK = 64 * 2**20  # copied at once; between chunks other threads may run
 _COMPARED = 256 * 1024  # compared at once; stays in the processor's cache
 _WARM = 64 * 2**20  # bytes that stay ready for the next writes
 _TRIM_SECONDS = 10.0
+_TRIMMED = 16 * 2**30  # bytes at once: the system takes a second for them, and so does whoever waits for this process
 _MADV_REMOVE, _MADV_POPULATE_READ = 9, 22  # Linux; the mmap module of 3.11 does not name the second
 
 OnRelease = Callable[[Ref], object]
@@ -88,6 +89,7 @@ class Arena:
         self._space = Space(self.capacity // PAGE)
         self._used = self._most = 0  # pages in use, and the most at once since they were trimmed
         self._kept = 0  # pages that were left then
+        self._swept = 0  # up to this page, what is to go has gone already
         self._fresh = 0  # from this page on, none was ever written
         self._trimmed = -math.inf  # when; on the clock of the caller
         self._live: dict[int, _Watch] = {}  # start -> the watch on the Ref that owns the space there
@@ -219,8 +221,16 @@ class Arena:
 
         def punch() -> None:
             self._kept, self._most = max(_WARM // PAGE, self._most), self._used
-            for start, size in self._space.surplus(self._kept - self._used):
-                self._punch(self._start + start * PAGE, size * PAGE)
+            left = _TRIMMED // PAGE
+            for start, size in sorted(self._space.surplus(self._kept - self._used)):
+                first, last = max(start, self._swept), min(start + size, self._fresh)
+                if last - first > left:  # the rest the next time
+                    last, self._kept = first + left, self._fresh
+                if last > first:
+                    self._punch(self._start + first * PAGE, (last - first) * PAGE)
+                    self._swept, left = last, left - (last - first)
+            if left:
+                self._swept = 0
 
         if now >= self._trimmed + _TRIM_SECONDS:
             self._trimmed = now

@@ -210,6 +210,20 @@ def test_pages_that_were_not_needed_since_the_last_trim_go_back(arena, monkeypat
     assert arena.read(arena.write(b"b" * LARGE)) == b"b" * LARGE
 
 
+def test_much_goes_back_in_parts(arena, monkeypatch):
+    monkeypatch.setattr(module, "_WARM", 0)
+    monkeypatch.setattr(module, "_TRIMMED", 3 * LARGE)
+    refs = [arena.write(b"a" * LARGE) for _ in range(8)]
+    kept = refs.pop(4)
+    refs.clear()
+    sizes = []
+    for number in range(5):
+        sizes.append((resident(arena) // LARGE, arena.swollen))
+        arena.trim(number * 10.0)
+    assert sizes == [(8, True), (8, True), (5, True), (2, True), (1, True)]
+    assert arena.read(kept) == b"a" * LARGE
+
+
 def test_discard_of_a_dead_owner(arena):
     other = Arena(fd=os.dup(arena.fd), owner=1, capacity=2**22)
     lost = other.write(b"a" * LARGE)
