@@ -270,7 +270,7 @@ def test_the_death_of_the_supervisor_does_not_end_the_run(waiting: Desk, wait_un
 
 def test_sigterm_to_the_supervisor_ends_the_run_for_good(waiting: Desk, wait_until: Wait) -> None:
     os.kill(waiting.supervisor, signal.SIGTERM)
-    wait_until(lambda: waiting.run.state == KILLED)
+    wait_until(lambda: waiting.run.state == ENDED)
     waiting.type("attach", status=128 + signal.SIGTERM)
     waiting.go()
     waiting.type("run", "study.py", status=3)
