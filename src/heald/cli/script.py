@@ -67,16 +67,16 @@ def script(
     chosen = _at_site(site, nodes, walltime, blocks, workers) if site else _here(executor, workers)
     standard[:] = [chosen]
     session = Session([chosen], journal=folder, retries=retries, progress=progress)
-    wish = status = 0
+    status, terminated = 0, False
     try:
         status = _within(session, file, arguments or [])
-    except _Wanted as wanted:
-        wish = wanted.number
+    except _Terminated:
+        terminated = True
     if progress is not False:
         _summarise(folder)
-    if wish:
+    if terminated:
         sys.stdout.flush()
-        os.kill(os.getpid(), wish)
+        os.kill(os.getpid(), signal.SIGTERM)
     raise typer.Exit(status)
 
 
@@ -98,29 +98,25 @@ def _at_site(site: str, nodes: int, walltime: str, blocks: int, workers: int | N
     return ClusterExecutor(site, nodes=nodes, walltime=walltime or 0, blocks=(0, 0, blocks), workers=workers)
 
 
-class _Wanted(BaseException):
-    """Somebody wants this process to end, by signal `number`."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
+class _Terminated(BaseException):
+    """Somebody wants this process to end."""
 
 
-def _on_wish(number: int, frame: object) -> None:
+def _on_term(number: int, frame: object) -> None:
     signal.signal(number, signal.SIG_DFL)
-    raise _Wanted(number)
+    raise _Terminated
 
 
 def _within(session: Any, file: Path, arguments: list[str]) -> int:
     """Run the script inside the session, and let the session end as the script did."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores one
-            signal.signal(number, _on_wish)
+    # Not SIGHUP: a terminal that is lost is nobody's wish, and what runs on nodes waits for the next start.
+    signal.signal(signal.SIGTERM, _on_term)
     session.start()
     status = 0
     try:
         status = _exit_status(file, arguments)
         session.close()
-    except _Wanted:
+    except _Terminated:
         session.close(cancel=True)
         raise
     except KeyboardInterrupt:
