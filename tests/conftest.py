@@ -5,6 +5,7 @@ In CI a live test may not skip: what is skipped there is never tried anywhere.
 
 from __future__ import annotations
 
+import contextlib
 import copyreg
 import os
 import threading
@@ -110,7 +111,8 @@ def _end(processes: list[psutil.Process], culprit: str) -> None:
     _, left = psutil.wait_procs(ours, timeout=_PATIENCE)
     lines = [_describe(process) for process in left]
     for process in left:
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     psutil.wait_procs(left, timeout=_PATIENCE)
     assert not left, f"{culprit} left processes behind:\n" + "\n".join(lines)
 

@@ -36,8 +36,7 @@ class Agent:
         here = (given.switch or given.endpoints)[0]
         self.hello = dialogue.encode(
             Hello(
-                "swarm", name, number, number, sys.version.split()[0], __version__, here, (0,), (), 0,
-                left=float("inf"), clock=time.time(),
+                "swarm", name, number, number, sys.version.split()[0], __version__, here, (0,), (), 0, time.time(),
             )
         )  # fmt: skip
         self.socket = context.socket(zmq.DEALER)

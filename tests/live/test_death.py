@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -248,7 +249,8 @@ def test_a_spawner_that_dies_each_time_resolves_every_future(session: heald.Sess
 
     def killed_until_done() -> bool:
         for one in spawners():
-            one.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
         return futures[0].done()
 
     wait_until(killed_until_done)

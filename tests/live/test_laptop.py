@@ -5,6 +5,7 @@ The laptop reaches the login node by ssh alone, nobody reaches the laptop, and i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from tests.testbed.host import LOCAL, Hosts, Process, python
 from tests.testbed.slurm import Slurm
@@ -178,7 +180,8 @@ def test_the_connection_is_killed(laptop: Laptop) -> None:
     for count in (2, 8):
         laptop.under_way(script, count)
         for one in laptop.connections():
-            one.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
     assert "it is made again" in laptop.end(script)
     assert not laptop.left()
 

@@ -5,6 +5,7 @@ What a host does when it is switched on is in boot.sh; how the hosts are joined,
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import subprocess
@@ -260,7 +261,8 @@ class Hosts:
         except TestbedFailed:
             left = [(host, process) for host in self.names for process in self.strangers(host)]
             for _, process in left:
-                process.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
             lines = [f"  {host}: {process.pid}: {_line(process.info['cmdline'] or ())}" for host, process in left]
             assert not lines, "processes were left on the hosts:\n" + "\n".join(lines)
 

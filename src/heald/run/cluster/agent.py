@@ -226,7 +226,6 @@ class Agent:
                 machine.cpus,
                 machine.gpus,
                 machine.memory,
-                self._end_at - time.monotonic(),
                 time.time(),
             )
         )
@@ -248,7 +247,7 @@ class Agent:
             if post.lane.lease is not None and post.lane.fifo:
                 orders = [(order.task, order.attempt) for order in post.lane.fifo]
                 lanes.append(Standing(post.number, post.lane.name, post.lane.lease, orders))
-        self._out.append(Stands(lanes, ends))
+        self._out.append(Stands(lanes, ends, self._end_at - time.monotonic()))
         if self._unable:
             self.broken(self._unable)
 

@@ -7,11 +7,15 @@ them, and holds back the lane until they are.
 
 from __future__ import annotations
 
+import math
+import sys
+
 import msgspec
 
 from heald.core.event import Failure, Usage
 from heald.core.placement import Lease
 from heald.core.task import Payload
+from heald.core.version import __version__
 from heald.run.protocol import Define, Order
 
 OVER = "the allocation is over"  # why an agent leaves whose time has come
@@ -168,10 +172,15 @@ class Late(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Stands(msgspec.Struct, frozen=True, array_like=True, tag=15):
-    """What was under way when this head took the agent in: the first message to each head, and mostly empty."""
+    """What was under way when this head took the agent in: the first message to each head, and mostly empty.
+
+    `left`: seconds from then until the scheduler takes the node away, infinite when that is not known. It is no time of
+    day, since clocks differ; and who adds it to when it took the agent in, which was earlier, is never too late.
+    """
 
     lanes: list[Standing]
     ends: list[Late]
+    left: float = math.inf
 
 
 ToHead = Stands | Got | Drop | Release | Began | Ended | Returned | Gone | Broken | Full
@@ -181,9 +190,8 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What an agent is and has, for a head that does not know it.
 
     `place`: its warden's process, so the same for the agent that comes after it. `endpoint`: by which of the head's
-    addresses it comes. `cpus`, `gpus`, `memory`: what of its node it may use. `left`: seconds until the scheduler takes
-    the node away, infinite when that is not known; not a time of day, since clocks differ. `clock`: the time of day
-    there, by which the head understands all the others that it will tell.
+    addresses it comes. `cpus`, `gpus`, `memory`: what of its node it may use. `clock`: the time of day there, by which
+    the head understands all the others that it will tell.
     """
 
     allocation: str
@@ -196,8 +204,20 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, gc=False):
     cpus: tuple[int, ...]
     gpus: tuple[str, ...]
     memory: int
-    left: float
     clock: float
+
+
+def skew(said: Hello) -> str:
+    """Why an agent cannot run what this process pickles, or nothing."""
+    here = sys.version.split()[0]
+    if said.python.split(".")[:2] != here.split(".")[:2]:
+        return (
+            f"Python {said.python} on {said.host} and {here} here: functions cannot travel between them; set `python` "
+            "of the site to an interpreter of this version"
+        )
+    if said.heald != __version__:
+        return f"heald {said.heald} on {said.host} and {__version__} here: install the same on both"
+    return ""
 
 
 encode = msgspec.msgpack.Encoder().encode

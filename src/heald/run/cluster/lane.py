@@ -39,7 +39,7 @@ class Remote:
     # There may be ten thousand, each in turn, and what a task costs is what it has to fetch from memory.
     __slots__ = (
         "_arena", "_define", "_defined", "_inlet", "_numbers", "_outlet", "_porter", "_unsent",
-        "ahead", "full", "hello", "idle_since", "lanes", "late", "name", "node", "out", "retiring",
+        "ahead", "full", "hello", "idle_since", "lanes", "late", "met", "name", "node", "out", "retiring", "stands",
     )  # fmt: skip
 
     def __init__(
@@ -59,8 +59,10 @@ class Remote:
         self.out: list[ToAgent] = []
         self._arena = arena
         self.late: list[Late] = []  # ends of attempts of a former head, of which values are still to come
+        self.stands = False  # whether it has told what was under way there: before that its node is not used
         self.retiring = ""  # why it gets nothing more, if it does
         self.full = ""  # which of its disks is, in words
+        self.met = 0.0  # when it was taken in
         self.idle_since = 0.0  # when it had nothing to do last
         self._define = define
         self._unsent = unsent

@@ -6,7 +6,6 @@ Runs in the engine's thread. `run.dispatch` decides what goes where; agents tell
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -18,7 +17,6 @@ from heald.core.event import Failure, Usage
 from heald.core.placement import Lease, Node, Placement
 from heald.core.resources import Resources
 from heald.core.retry import WORKER_LOST
-from heald.core.version import __version__
 from heald.run import pool
 from heald.run.cluster import depot as depots
 from heald.run.cluster import dialogue, settings
@@ -61,6 +59,7 @@ if TYPE_CHECKING:
 
 # Seconds of expected work that a lane is sent ahead: many times the way there and back, in a machine and to it.
 _HORIZON, _FAR_HORIZON = 0.05, 1.0
+_LEEWAY = 0.2  # seconds before the end of a node in which nothing is begun: a turn of the head takes a while
 _BEATS = 5  # in the time after which an agent is given up
 _PATIENCE = 5  # silences that the agents of a former head get to find this one
 _DUDS = 2  # nodes in a row where no worker could live: there is no use in more
@@ -257,7 +256,7 @@ class ClusterPool:
             said = dialogue.hello(hello)
         except msgspec.MsgspecError as raised:
             return f"its hello is not understood: {raised}"
-        reason = _skew(said)
+        reason = dialogue.skew(said)
         if reason:
             if self._allocator is not None:
                 self._allocator.refused(said.allocation, reason)
@@ -265,11 +264,11 @@ class ClusterPool:
         if (other := self._agents.before(said)) is not None:
             assert self._hub is not None
             self._hub.give_up(other.name, "its agent died, and another took its place")
-        until = self._host.now() + said.left - self.executor.notice_seconds
-        node = Node(self._agents.free_name(said), said.cpus, said.gpus, said.memory, until, said.allocation, said.host)
+        called = self._agents.free_name(said)
+        node = Node(called, said.cpus, said.gpus, said.memory, group=said.allocation, host=said.host)
         assert self._porter is not None
         remote = Remote(name, said, node, self._host.arena, self._host.definition, self._unsent, self._porter)
-        remote.idle_since = self._host.now()
+        remote.met = remote.idle_since = self._host.now()
         self._agents.add(remote)
         self._stragglers.met(remote)
         if self._allocator is not None:
@@ -383,10 +382,16 @@ class ClusterPool:
 
     def _begin_with(self, remote: Remote, said: Stands) -> None:
         """The first that an agent tells: what it has of a former head. From now on its node is used."""
-        self.dispatch.add_node(remote.node)
+        until = remote.met + said.left - self.executor.notice_seconds - _LEEWAY
+        remote.node = msgspec.structs.replace(remote.node, until=until)
+        remote.stands = True
+        if not remote.retiring:
+            self.dispatch.add_node(remote.node)
         self._former.take_over(remote, said)
         for lane in remote.lanes.values():
             self._agents.spread(lane)
+        if remote.retiring:
+            self._retire_if_idle(remote)
 
     def _died(self, lane: FarLane, report: Gone) -> None:
         end, others = lane.died(report)
@@ -404,7 +409,7 @@ class ClusterPool:
         """An agent is gone, and all that it had is to be run elsewhere, at no charge to the tasks."""
         remote = self._agents.remove(name)
         remote.leave()
-        if not remote.retiring:
+        if remote.stands and not remote.retiring:
             self.dispatch.remove_node(remote.node)
         for lane in list(remote.lanes.values()):
             orders = list(lane.fifo)
@@ -464,14 +469,15 @@ class ClusterPool:
     def _retire(self, remote: Remote, reason: str) -> None:
         if not remote.retiring:
             remote.retiring = reason
-            self.dispatch.remove_node(remote.node)
+            if remote.stands:
+                self.dispatch.remove_node(remote.node)
             for lane in remote.lanes.values():
                 if lane.fifo:
                     self.dispatch.take_back(lane)
             self._retire_if_idle(remote)
 
     def _retire_if_idle(self, remote: Remote) -> None:
-        if not any(lane.fifo for lane in remote.lanes.values()):
+        if remote.stands and not any(lane.fifo for lane in remote.lanes.values()):
             remote.tell(Retire(remote.retiring))
 
     def remotes(self, allocation: str) -> list[Remote]:
@@ -485,16 +491,3 @@ def _nothing() -> None:
 
 def _complete(lane: FarLane, report: Ended) -> bool:
     return not is_large(report.outcome) or lane.remote.inlet.complete(report.outcome)
-
-
-def _skew(said: dialogue.Hello) -> str:
-    """Why an agent cannot run what this process pickles, or nothing."""
-    here = sys.version.split()[0]
-    if said.python.split(".")[:2] != here.split(".")[:2]:
-        return (
-            f"Python {said.python} on {said.host} and {here} here: functions cannot travel between them; set `python` "
-            "of the site to an interpreter of this version"
-        )
-    if said.heald != __version__:
-        return f"heald {said.heald} on {said.host} and {__version__} here: install the same on both"
-    return ""

@@ -62,6 +62,7 @@ class Case:
     def __init__(self, head: Head, process: subprocess.Popen[str]) -> None:
         self.head = head
         self.process = process
+        self.stands: Stands | None = None  # the first that it told
 
     def end(self) -> str:
         """Serve until the agent has ended; what it printed."""
@@ -76,7 +77,7 @@ def begin(open_head: Callable[..., Head], start: Start) -> Callable[..., Case]:
     def make(left: float = 1e6, *, lanes: int = 1, **given: Any) -> Case:
         head = open_head(**given)
         case = Case(head, start([sys.executable, "-c", AGENT, str(head.file), str(left)]))
-        head.next(Stands)
+        case.stands = head.next(Stands)
         for lane in range(1, lanes + 1):
             head.open(lane)
         return case
@@ -101,11 +102,13 @@ def hold(case: Case, gate: Gate, lane: int = 1) -> tuple[Any, Began]:
 
 class TestWork:
     def test_it_says_what_it_is_and_has(self, begin: Callable[..., Case]) -> None:
-        (hello,) = begin(left=100.0).head.hellos
+        case = begin(left=100.0)
+        (hello,) = case.head.hellos
         assert (hello.allocation, hello.host, hello.heald) == ("a1", "n1", __version__)
         assert (hello.cpus, hello.gpus, hello.memory) == ((0, 1), ("7",), 10**9)
         assert (hello.place, hello.python) == (os.getpid(), sys.version.split()[0])
-        assert 90 < hello.left <= 100
+        assert case.stands is not None
+        assert 90 < case.stands.left <= 100
         assert hello.endpoint.startswith("tcp://127.0.0.1:")
 
     def test_orders_are_run(self, begin: Callable[..., Case]) -> None:

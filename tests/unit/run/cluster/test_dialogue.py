@@ -97,7 +97,7 @@ def test_the_head_does_not_understand_what_is_for_an_agent(message):
 
 
 def test_hello():
-    said = Hello("a1", "n3", 7, 6, "3.11.7", "1.0", "tcp://10.0.0.1:5", (0, 1), ("0",), 2**30, float("inf"), 1e9)
+    said = Hello("a1", "n3", 7, 6, "3.11.7", "1.0", "tcp://10.0.0.1:5", (0, 1), ("0",), 2**30, 1e9)
     assert dialogue.hello(dialogue.encode(said)) == said
 
 

@@ -18,7 +18,7 @@ from heald.run.dispatch import Dispatch
 from heald.run.protocol import Order
 from heald.wire.porter import Porter
 
-HELLO = Hello("a1", "n3", 7, 6, "3.11.7", "1.0", "tcp://10.0.0.1:5", (0, 1), (), 0, float("inf"), time.time())
+HELLO = Hello("a1", "n3", 7, 6, "3.11.7", "1.0", "tcp://10.0.0.1:5", (0, 1), (), 0, time.time())
 VALUE = Payload(b"value")
 
 

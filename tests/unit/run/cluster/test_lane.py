@@ -19,7 +19,7 @@ from heald.wire.porter import Porter
 
 WORK = Work("square", "function", b"f")
 NOTHING = Payload(b"")
-HELLO = Hello("a1", "n3", 7, 6, "3.11.7", "1.0", "tcp://10.0.0.1:5", (0,), (), 0, float("inf"), time.time())
+HELLO = Hello("a1", "n3", 7, 6, "3.11.7", "1.0", "tcp://10.0.0.1:5", (0,), (), 0, time.time())
 
 
 def order(task: int, arguments: Payload = NOTHING) -> Order:

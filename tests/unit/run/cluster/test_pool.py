@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import sys
 import threading
@@ -75,11 +76,11 @@ class FakeScheduler:
 class Agent:
     """What the head told it, in order."""
 
-    def __init__(self, folder: Path, **hello: Any) -> None:
+    def __init__(self, folder: Path, left: float = math.inf, *, stands: bool = True, **hello: Any) -> None:
         self.told: list[ToAgent] = []
         given = settings.read(folder / "run.heald/agents/cluster/a1.json")
         version = sys.version.split()[0]
-        usual = Hello("a1", "n1", 7, 6, version, __version__, "", (0,), (), 0, left=float("inf"), clock=time.time())
+        usual = Hello("a1", "n1", 7, 6, version, __version__, "", (0,), (), 0, clock=time.time())
         self.said = msgspec.structs.replace(usual, **hello)
         self.link = Link(given.head, given.pair, f"{self.said.host}.{self.said.pid}".encode(), self)
         try:
@@ -87,7 +88,8 @@ class Agent:
         except Refused:
             self.link.close()
             raise
-        self.tell(Stands([], []))
+        if stands:
+            self.tell(Stands([], [], left))
 
     def hello(self) -> bytes:
         return dialogue.encode(self.said)
@@ -231,6 +233,19 @@ class TestWork:
         early.until(future.done)
         assert not late.told
 
+    def test_is_not_begun_when_the_node_may_be_told_of_its_end_already(
+        self, start: Callable[..., heald.Session], enter: Enter
+    ) -> None:
+        session = start(walltime="1h", notice="10m")
+        late, early = enter(stands=False), enter(host="n2", pid=8)
+        came = time.monotonic()
+        late.until(lambda: time.monotonic() > came + 0.5)
+        late.tell(Stands([], [], 600.5))  # half a second passed since it came, and perhaps on the way
+        future = session.submit(pow, 2, 10)
+        early.end(*early.order(), 1024)
+        early.until(future.done)
+        assert not late.told
+
     def test_that_takes_too_long_is_stopped(self, session: heald.Session, enter: Enter) -> None:
         agent = enter()
         future = session.submit(heald.task(walltime=0.1)(pow), 2, 10)
@@ -299,6 +314,16 @@ class TestLoss:
         assert (again.task, again.attempt) == (order.task, 2)
         second.end(lane, again, 1024)
         second.until(future.done)
+
+    @pytest.mark.parametrize("other", [False, True])
+    def test_of_one_that_had_not_told_yet_what_it_has(self, session: heald.Session, enter: Enter, other: bool) -> None:
+        first = enter(stands=False)
+        if not other:
+            first.leave("its power failed")
+        agent = enter(pid=8)  # the next of the same warden, when there is another
+        future = session.submit(pow, 2, 10)
+        agent.end(*agent.order(), 1024)
+        agent.until(future.done)
 
     @pytest.mark.parametrize(
         ("reason", "hint"),
@@ -441,6 +466,19 @@ class TestEnd:
         agent.leave("somebody gave it back")
         agent.link = enter(host="n9", pid=9).link
         agent.until(lambda: scheduler.cancelled == ["100"])
+
+    def test_a_block_is_given_back_whose_agent_has_not_told_yet_what_it_has(
+        self, session: heald.Session, enter: Enter, tmp_path: Path
+    ) -> None:
+        agent = enter(stands=False)
+        heald.Run(tmp_path / "run.heald").release("a1")
+        assert not agent.told
+        agent.tell(Stands([], []))
+        assert agent.next(Retire).reason == "somebody gave it back"
+        agent.leave("somebody gave it back")
+        future, other = session.submit(pow, 2, 10), enter(host="n9", pid=9)
+        other.end(*other.order(), 1024)
+        other.until(future.done)
 
     def test_all_agents_are_told_when_the_run_is_over(
         self, session: heald.Session, enter: Enter, scheduler: FakeScheduler

@@ -17,7 +17,7 @@ Come = Callable[[str, Hello], Remote]
 
 
 def hello(allocation: str, host: str, place: int = 1) -> Hello:
-    return Hello(allocation, host, 7, place, "3.11.7", "1.0", "tcp://10.0.0.1:5", (0,), (), 0, float("inf"), 0.0)
+    return Hello(allocation, host, 7, place, "3.11.7", "1.0", "tcp://10.0.0.1:5", (0,), (), 0, 0.0)
 
 
 @pytest.fixture
