@@ -65,6 +65,7 @@ _HINTS = {
     "BadConstraints|invalid feature": "no node has this `constraint`: sinfo -o '%f' lists them",
     "QOSMaxNode|QOSMaxWall|AssocMaxNode|AssocMaxWall": "more than your account or QOS gives one job: ask for less",
     "MaxJobs|MaxSubmit|GrpJobs|QOSJobLimit": "you have as many jobs as your account or QOS allows: it waits for them",
+    "are DOWN, DRAINED": "too few nodes are up: sinfo -R lists why; or ask for fewer",
     "ReqNodeNotAvail|Reserved for maint": "the nodes are reserved (maintenance?): ask for less time to end before that",
     "invalid partition": "set `queue` to one of: sinfo -s",
     "configuration is not available": "no node has so many cores, GPUs or so much memory: sinfo -N -l lists them",
