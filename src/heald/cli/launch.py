@@ -10,7 +10,10 @@ from collections.abc import Sequence
 
 _COMMANDS = {"ls", "show", "report", "stop", "prune", "script", "trace", "--help", "-h"}
 # Options of scripts that take a word, and those that do not.
-_VALUES = {"--journal", "--workers", "--executor", "--retries", "--site", "--nodes", "--walltime", "--blocks"}
+_VALUES = {
+    "--journal", "--workers", "--executor", "--retries", "--site", "--nodes", "--walltime", "--blocks", "--account",
+    "--queue",
+}  # fmt: skip
 _FLAGS = {"--progress", "--quiet", "--compat", "--detach"}
 _SHARED = {"--retries", "--progress", "--quiet"}  # commands over inputs have these too
 

@@ -7,6 +7,7 @@ import runpy
 import signal
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
@@ -30,9 +31,13 @@ def script(
     site: Annotated[
         str, typer.Option(metavar="SITE", help="Run on nodes of this site (see heald site ls), not on this machine.")
     ] = "",
-    nodes: Annotated[int, typer.Option(min=1, metavar="N", help="Nodes of each batch job at the site.")] = 1,
+    nodes: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Nodes of each batch job; by default 1.")
+    ] = None,
     walltime: Annotated[str, typer.Option(metavar="TIME", help="Of each batch job, as 30m or 1:30:00.")] = "",
-    blocks: Annotated[int, typer.Option(min=1, metavar="N", help="Batch jobs at a time, at most.")] = 1,
+    blocks: Annotated[int | None, typer.Option(min=1, metavar="N", help="Batch jobs at a time; by default 1.")] = None,
+    account: Annotated[str, typer.Option(metavar="NAME", help="To be charged, where it is not the site's usual.")] = "",
+    queue: Annotated[str, typer.Option(metavar="NAME", help="Or partition, where it is not the site's usual.")] = "",
     retries: Annotated[int, typer.Option(min=0, metavar="N", help="For tasks that name no number of their own.")] = 0,
     progress: Annotated[
         bool | None, typer.Option("--progress/--quiet", help="Show a progress bar, or nothing.")
@@ -58,13 +63,15 @@ def script(
     from heald.flow.session import Session
 
     folder = journal or file.with_suffix(".heald")
+    asked: dict[str, Any] = {"nodes": nodes, "walltime": walltime, "blocks": blocks, "account": account, "queue": queue}
+    asked = {name: value for name, value in asked.items() if value}
+    chosen = _at_site(site, executor, workers, **asked) if site else _here(executor, workers, asked)
     if detach:
         from heald.cli.detach import detached
 
         raise typer.Exit(detached(folder))
     if compat:
         serve("parsl")
-    chosen = _at_site(site, nodes, walltime, blocks, workers) if site else _here(executor, workers)
     standard[:] = [chosen]
     session = Session([chosen], journal=folder, retries=retries, progress=progress)
     status, terminated = 0, False
@@ -80,22 +87,26 @@ def script(
     raise typer.Exit(status)
 
 
-def _here(executor: str, workers: int | None) -> Any:
-    """What runs tasks on this machine."""
+def _here(executor: str, workers: int | None, asked: Mapping[str, Any]) -> Any:
+    """What runs tasks on this machine. Raises BadParameter when something was asked of a site."""
     from heald.run.process import ProcessExecutor
     from heald.run.thread import ThreadExecutor
 
     makers: dict[str, Any] = {"process": ProcessExecutor, "thread": ThreadExecutor}
     if executor not in makers:
         raise typer.BadParameter("must be process or thread", param_hint="--executor")
+    if asked:
+        raise typer.BadParameter("it is for batch jobs: say where, with --site", param_hint=f"--{next(iter(asked))}")
     return makers[executor](workers) if workers is not None else makers[executor]()
 
 
-def _at_site(site: str, nodes: int, walltime: str, blocks: int, workers: int | None) -> Any:
+def _at_site(site: str, executor: str, workers: int | None, *, blocks: int = 1, **asked: Any) -> Any:
     """What runs them on nodes of a site. No batch job is asked for before the first task."""
     from heald.run.cluster.executor import ClusterExecutor
 
-    return ClusterExecutor(site, nodes=nodes, walltime=walltime or 0, blocks=(0, 0, blocks), workers=workers)
+    if executor != "process":
+        raise typer.BadParameter("nodes run tasks in processes", param_hint="--executor")
+    return ClusterExecutor(site, blocks=(0, 0, blocks), workers=workers, **asked)
 
 
 class _Terminated(BaseException):

@@ -40,10 +40,9 @@ print(futures[3].result())
 """
 
 
-def heald(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "heald", "run", *words], cwd=cwd, capture_output=True, text=True, timeout=60
-    )
+def heald(*words: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "heald", "run", *words]
+    return subprocess.run(command, cwd=cwd, env={**os.environ, **variables}, capture_output=True, text=True, timeout=60)
 
 
 def test_a_script_has_its_arguments_a_journal_and_a_summary(tmp_path: Path) -> None:
@@ -134,6 +133,34 @@ def test_an_executor_that_is_none_is_usage(tmp_path: Path) -> None:
     result = heald("--executor", "cloud", "study.py", cwd=tmp_path)
     assert result.returncode == 2
     assert "must be process or thread" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--nodes", "3"), "--nodes: it is for batch jobs: say where, with --site"),
+        (("--queue", "debug", "--detach"), "--queue: it is for batch jobs"),
+        (("--site", "local", "--executor", "thread"), "nodes run tasks in processes"),
+        (("--site", "nowhere", "--detach"), "there is no site 'nowhere'"),
+    ],
+)
+def test_what_does_not_go_together(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    (tmp_path / "study.py").write_text("")
+    result = heald(*words, "study.py", cwd=tmp_path)
+    assert result.returncode == 2
+    assert said in " ".join(result.stderr.split())
+    assert not (tmp_path / "study.heald").exists()
+
+
+def test_what_a_batch_job_is_charged_to(tmp_path: Path) -> None:
+    (tmp_path / "study.py").write_text("import heald\nheald.task(pow).submit(2, 10).result()")
+    (tmp_path / "mine.toml").write_text('scheduler = "slurm"\naccount = "usual"\n')
+    (tmp_path / "sbatch").write_text("#!/bin/sh\ngrep -e --account -e --partition >&2; exit 1\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    words = ("--site", "./mine.toml", "--account", "project", "--queue", "debug")
+    result = heald(*words, "study.py", cwd=tmp_path, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert "--account=project" in result.stderr
+    assert "--partition=debug" in result.stderr
 
 
 def test_one_interrupt_lets_running_tasks_end(tmp_path: Path, wait_until: Callable[..., None]) -> None:
