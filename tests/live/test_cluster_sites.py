@@ -49,6 +49,23 @@ def test_grid_engine(gridengine: GridEngine, tmp_path: Path) -> None:
     run(gridengine.hosts, tmp_path, scheduler="gridengine", constraint="whole", node={"cores": 4})
 
 
+def test_a_job_that_got_fewer_nodes_than_it_asked_for(gridengine: GridEngine, tmp_path: Path) -> None:
+    script = f"""
+import sys, heald, heald.flow.check as module
+from heald.site import catalog
+module._AGENTS = 1.0
+try:
+    module.check(catalog.find({str(tmp_path / "small.toml")!r}), 2)
+except heald.SiteError as raised:
+    print(raised)
+"""
+    small = convert({"name": "small", "scheduler": "gridengine", "constraint": "whole", "node": {"cores": 2}}, "small")
+    (tmp_path / "small.toml").write_text(toml(small))  # four slots are all of one node here
+    said = gridengine.hosts.run("n0", python(tmp_path, script), folder=tmp_path, timeout=60).stdout
+    assert "alone, where it was asked for 2 nodes" in said
+    assert "`constraint` and `directives`" in said
+
+
 def test_fake_pbs(pbs: FakePbs, tmp_path: Path) -> None:
     run(pbs.hosts, tmp_path, scheduler="pbs")
 

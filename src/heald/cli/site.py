@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -141,8 +142,8 @@ def check(
 ) -> None:
     """Try a site: ask for a few nodes, run a small task on each, and show what they found.
 
-    It says what the scheduler says while the job waits; Ctrl-C takes the job back. The exit code is 1 when no task
-    could be run, with the reason: the words of the scheduler, or what the job printed.
+    It says what the scheduler says while the job waits; Ctrl-C and SIGTERM take the job back. The exit code is 1 when
+    no task could be run, with the reason: the words of the scheduler, or what the job printed.
 
     \b
     heald site check polaris
@@ -154,6 +155,7 @@ def check(
     from heald.flow.check import check
     from heald.site import catalog
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     found = check(catalog.find(name, login=login), nodes, walltime=walltime, told=lambda text: say(text, error=True))
     if json:
         say(document(found))

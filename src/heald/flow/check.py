@@ -98,7 +98,13 @@ class _Visit:
         self._started = self._started or time.monotonic()
         here = f"{status.agents} of {self._nodes} agents"
         self._say(f"{words} runs on {fold(status.hosts) or status.site}: {here} are here")
-        if status.agents < self._nodes and time.monotonic() - self._started > _AGENTS:
+        late = status.agents < self._nodes and time.monotonic() - self._started > _AGENTS
+        if late and 0 < len(status.hosts) == status.agents:
+            raise SiteError(
+                f"the scheduler gave {words} {fold(status.hosts)} alone, where it was asked for {self._nodes} nodes",
+                hint="`constraint` and `directives` of the site say how it spreads a job",
+            )
+        if late:
             raise SiteError(
                 f"only {here} came within {_AGENTS:g} s of the start of {words}{self._missing}; they look for this "
                 f"process at {', '.join(self.endpoints)}{self._output}",

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,6 +110,21 @@ def test_check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert "the first result came" in result.stdout
     assert "2 of 2 agents are here" in result.stderr
     assert len(json.loads(heald("check", "local", "--json").stdout)["nodes"]) == 1
+
+
+def test_check_gives_the_job_back_when_it_is_terminated(tmp_path: Path) -> None:
+    (tmp_path / "slow.toml").write_text('setup = ["echo $$ > job; exec sleep 100"]')
+    command = [sys.executable, "-m", "heald", "site", "check", "./slow.toml"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "0 of 1 agents are here" not in process.stderr.readline():
+            assert process.poll() is None
+        process.terminate()
+        process.communicate(timeout=30)
+    assert process.returncode == 130
+    job = int((tmp_path / "job").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(job, 0)
 
 
 def test_check_behind_a_login_node(monkeypatch: pytest.MonkeyPatch) -> None:
