@@ -112,7 +112,8 @@ def test_check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert len(json.loads(heald("check", "local", "--json").stdout)["nodes"]) == 1
 
 
-def test_check_gives_the_job_back_when_it_is_terminated(tmp_path: Path) -> None:
+def test_check_gives_the_job_back_when_it_is_terminated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
     (tmp_path / "slow.toml").write_text('setup = ["echo $$ > job; exec sleep 100"]')
     command = [sys.executable, "-m", "heald", "site", "check", "./slow.toml"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
