@@ -87,11 +87,16 @@ def carrying(variables: Mapping[str, str]) -> list[int]:
 
 
 def end_children(keep: Container[int]) -> None:
-    """Kill and reap every child of this process and all below it, except those in `keep`."""
+    """Kill and reap every child of this process and all below it, except those in `keep`.
+
+    What is forked while they are killed is a child of this process after that, and is killed in the next round: only
+    for what was killed it waits.
+    """
     while strays := [pid for pid in children(os.getpid()) if pid not in keep]:
         for pid in strays:
             for below in (pid, *descendants(pid)):
                 kill(below, signal.SIGKILL)
+        for pid in strays:
             try:
                 os.waitpid(pid, 0)
             except ChildProcessError:

@@ -54,7 +54,7 @@ class Spawner:
                         return
                 self._reap()
         finally:
-            self._end()
+            kernel.end_children(())
 
     def _serve(self) -> bool:
         try:
@@ -140,16 +140,6 @@ class Spawner:
             self.control.send(protocol.encode(notice))
         except OSError:
             pass  # the driver is gone; the next poll says so
-
-    def _end(self) -> None:
-        while below := kernel.descendants(os.getpid()):
-            for pid in below:
-                kernel.kill(pid, signal.SIGKILL)
-            try:
-                while True:
-                    os.waitpid(-1, 0)
-            except ChildProcessError:
-                pass
 
 
 def main(control: int) -> None:

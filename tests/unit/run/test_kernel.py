@@ -110,6 +110,20 @@ lasting.wait()
     assert run_python(code) == ["0", "None"]
 
 
+def test_children_that_fork_while_they_are_killed_do_not_escape() -> None:
+    code = """
+import os, subprocess, time
+from heald.run import kernel
+kernel.adopt_orphans()
+subprocess.Popen("for n in 1 2 3 4 5 6 7 8; do (while :; do sleep 300 & sleep 0.001; done) & done; wait", shell=True)
+while len(kernel.descendants(os.getpid())) < 30:
+    pass
+kernel.end_children(())
+print(kernel.descendants(os.getpid()))
+"""
+    assert run_python(code) == ["[]"]
+
+
 def test_the_others_of_a_group_get_a_signal() -> None:
     code = """
 import os, signal, subprocess
