@@ -62,7 +62,7 @@ except heald.SiteError as raised:
     small = convert({"name": "small", "scheduler": "gridengine", "constraint": "whole", "node": {"cores": 2}}, "small")
     (tmp_path / "small.toml").write_text(toml(small))  # four slots are all of one node here
     said = gridengine.hosts.run("n0", python(tmp_path, script), folder=tmp_path, timeout=60).stdout
-    assert "alone, where it was asked for 2 nodes" in said
+    assert "alone, and 2 nodes were asked for" in said
     assert "`constraint` and `directives`" in said
 
 

@@ -98,13 +98,12 @@ class _Visit:
         self._started = self._started or time.monotonic()
         here = f"{status.agents} of {self._nodes} agents"
         self._say(f"{words} runs on {fold(status.hosts) or status.site}: {here} are here")
-        late = status.agents < self._nodes and time.monotonic() - self._started > _AGENTS
-        if late and 0 < len(status.hosts) == status.agents:
-            raise SiteError(
-                f"the scheduler gave {words} {fold(status.hosts)} alone, where it was asked for {self._nodes} nodes",
-                hint="`constraint` and `directives` of the site say how it spreads a job",
-            )
-        if late:
+        if status.agents < self._nodes and time.monotonic() - self._started > _AGENTS:
+            if 0 < len(status.hosts) == status.agents:
+                raise SiteError(
+                    f"the scheduler gave {words} {fold(status.hosts)} alone, and {self._nodes} nodes were asked for",
+                    hint="`constraint` and `directives` of the site say how it spreads a job",
+                )
             raise SiteError(
                 f"only {here} came within {_AGENTS:g} s of the start of {words}{self._missing}; they look for this "
                 f"process at {', '.join(self.endpoints)}{self._output}",
