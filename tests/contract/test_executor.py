@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import dataclasses
 import multiprocessing
+import os
 import pickle
 import subprocess
 import sys
@@ -118,6 +119,17 @@ class Ours(ExecutorContract):
         found = executor.submit(chained).exception()
         assert isinstance(found, ValueError)
         assert repr(found.__cause__) == "KeyError('k')"
+
+    def test_tasks_find_what_the_program_was_called_with(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def argv() -> list[str]:
+            import sys
+
+            return sys.argv
+
+        called = ["study.py", "--steps", "3", os.fsdecode(b"\xff.in")]
+        monkeypatch.setattr(sys, "argv", called)
+        with self.make() as executor:
+            assert executor.submit(argv).result() == called
 
     def test_a_running_task_says_so(
         self, executor: concurrent.futures.Executor, gate: Callable[[], Gate], wait_until: Callable[..., None]

@@ -24,7 +24,7 @@ from heald.core.task import Payload
 from heald.run import protocol
 from heald.run.affinity import variables
 from heald.run.boot import boot
-from heald.run.kernel import exit_text, kill_group
+from heald.run.kernel import exit_text, kill_group, raw_argv
 from heald.run.lane import Lane
 from heald.run.log import tail
 from heald.run.notice import Notices
@@ -116,7 +116,14 @@ class Crew:
         host = self._host
         self._process, self._control = boot()
         settings = self.settings
-        setup = Setup(os.getcwd(), str(host.logs), str(host.run), settings.initializer, settings.environment)
+        setup = Setup(
+            os.getcwd(),
+            str(host.logs),
+            str(host.run),
+            raw_argv(),
+            settings.initializer,
+            settings.environment,
+        )
         with open(self._errors, "ab") as errors:
             socket.send_fds(self._control, [protocol.encode(setup)], [host.arena.fd, errors.fileno()])
         self._control.setblocking(False)

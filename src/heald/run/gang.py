@@ -21,7 +21,7 @@ from heald.core.retry import OUT_OF_MEMORY, USER, WORKER_LOST
 from heald.core.task import Work
 from heald.data import parcel
 from heald.data.payload import Sealed
-from heald.run.kernel import exit_text
+from heald.run.kernel import exit_text, raw_argv
 from heald.run.usage import Kills
 
 _KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
@@ -32,7 +32,7 @@ class Told(msgspec.Struct, frozen=True, array_like=True):
     """What each rank is told. The arguments stand in a file of their own.
 
     `paths`: where Files among them are here, by URL. `initializer`: what each worker calls first, pickled, or nothing.
-    `path`: the user's own PYTHONPATH.
+    `path`: the user's own PYTHONPATH. `argv`: what the driver was called with.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Told(msgspec.Struct, frozen=True, array_like=True):
     paths: Mapping[str, str]
     initializer: bytes
     path: str | None
+    argv: tuple[bytes, ...]
 
 
 class Gang:
@@ -57,7 +58,7 @@ class Gang:
         """Write down what they are to do: the command for each of them, and the variables that it needs."""
         shutil.rmtree(self.folder.parent, ignore_errors=True)  # what an attempt left whose worker was killed
         self.folder.mkdir(mode=0o700, parents=True)
-        told = Told(self.name, self.ranks, function, paths, initializer, os.environ.get("PYTHONPATH"))
+        told = Told(self.name, self.ranks, function, paths, initializer, os.environ.get("PYTHONPATH"), raw_argv())
         (self.folder / "told").write_bytes(msgspec.msgpack.encode(told))
         parcel.write(self.folder / "arguments", arguments, subject=f"the arguments of {self.name}")
         # Modules are found there as they are here (-P: and not in the directory where the task runs).

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Container, Mapping
+import sys
+from collections.abc import Container, Iterable, Mapping
 
 _SUBREAPER, _PARENT_DEATH = 36, 1  # PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG
 
@@ -135,6 +136,16 @@ def signal_others(number: int) -> None:
     handler = signal.signal(number, signal.SIG_IGN)
     os.killpg(0, number)
     signal.signal(number, handler)
+
+
+def raw_argv() -> tuple[bytes, ...]:
+    """`sys.argv` as the system has it: names of files need not be text."""
+    return tuple(os.fsencode(str(one)) for one in sys.argv)
+
+
+def take_argv(raw: Iterable[bytes]) -> None:
+    """Make `sys.argv` that of the program whose tasks this process runs, as multiprocessing does."""
+    sys.argv[:] = map(os.fsdecode, raw)
 
 
 def raw_environment() -> dict[bytes, bytes]:

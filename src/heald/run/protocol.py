@@ -103,13 +103,14 @@ Report = Began | Ended | Released | Kept
 class Setup(msgspec.Struct, frozen=True, array_like=True, tag=0):
     """The first message, with the descriptor of the arena: how workers of this run look at the world.
 
-    `initializer`: a pickled function that each calls before anything else, or nothing. `environment`: what attempts
-    find around them where their tasks say nothing else.
+    `argv`: that of the driver. `initializer`: a pickled function that each calls before anything else, or
+    nothing. `environment`: what attempts find around them where their tasks say nothing else.
     """
 
     directory: str
     logs: str
     run: str
+    argv: tuple[bytes, ...] = ()
     initializer: bytes = b""
     environment: Environment = PLAIN
 

@@ -23,6 +23,7 @@ from heald.run.affinity import MPI_PREFIX
 from heald.run.attempt import failure_of
 from heald.run.function import initialise, loaded
 from heald.run.gang import Told, crash_file, failure_file, value_file
+from heald.run.kernel import take_argv
 
 
 def main(folder: Path) -> int:
@@ -32,6 +33,7 @@ def main(folder: Path) -> int:
         del os.environ["PYTHONPATH"]
     else:
         os.environ["PYTHONPATH"] = told.path
+    take_argv(told.argv)
     current.be(int(os.environ.get("HEALD_TASK", 0)), int(os.environ.get("HEALD_ATTEMPT", 0)))
     try:
         from mpi4py import MPI

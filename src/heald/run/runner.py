@@ -134,6 +134,7 @@ def _call(functions: dict[bytes, Any], told: dict[str, Any], buffers: Any) -> An
     _paths.clear()
     _paths.update(told["paths"])
     os.chdir(told["directory"])
+    sys.argv[:] = told["argv"]
     os.environ.update(told["variables"])
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, told["cores"])

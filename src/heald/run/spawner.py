@@ -71,6 +71,7 @@ class Spawner:
                 os.dup2(errors, stream)
             os.close(errors)
             os.chdir(message.directory)
+            kernel.take_argv(message.argv)
         elif isinstance(message, Spawn):
             self._spawn(message, descriptors)
         elif (pid := self.pids.get(message.number)) is not None:

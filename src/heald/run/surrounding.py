@@ -61,6 +61,7 @@ class Surrounding:
         os.umask(self.umask)
         self.path = sys.path
         self.folders = sys.path[:]  # in it
+        self.argv = sys.argv[:]
         self.depth = sys.getrecursionlimit()
         self.handlers: tuple[Any, ...] = ()
         self.kills = Kills()
@@ -136,9 +137,10 @@ class Surrounding:
         return self._software
 
     def around(self) -> dict[str, Any]:
-        """Directory, changed variables, cores and files for output, for a process that was started before them."""
+        """Directory, `sys.argv`, changed variables, cores, files for output: for a process started before them."""
         return {
             "directory": os.getcwd(),
+            "argv": sys.argv,
             "variables": {name: text for name, text in os.environ.items() if self._is_new(name, text)},
             "cores": sorted(os.sched_getaffinity(0)),
             "files": [given or self._file(name) for given, (_, name) in zip(self._given, _STREAMS, strict=True)],
@@ -199,6 +201,8 @@ class Surrounding:
         if sys.path is not self.path or sys.path != self.folders:
             sys.path = self.path
             sys.path[:] = self.folders
+        if sys.argv != self.argv:
+            sys.argv = self.argv[:]
         if sys.getrecursionlimit() != self.depth:
             sys.setrecursionlimit(self.depth)
         try:

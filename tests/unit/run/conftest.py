@@ -45,7 +45,8 @@ class Workers:
         self.again: Callable[[], None] = lambda: None  # what is said to a worker again and again
         self.process, self.control = boot()
         self.errors = (self.logs / "spawner.err").open("wb")
-        self.tell(Setup(str(folder), str(self.logs), str(folder), initializer), [self.arena.fd, self.errors.fileno()])
+        setup = Setup(str(folder), str(self.logs), str(folder), initializer=initializer)
+        self.tell(setup, [self.arena.fd, self.errors.fileno()])
         self.control.setblocking(False)
         self.selector.on_readable(self.control, self._hear_spawner)
 

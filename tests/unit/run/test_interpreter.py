@@ -35,6 +35,7 @@ def call(there: Interpreter, tmp_path: Path) -> Callable[..., Any]:
     def ask(function: Callable[..., Any], *args: Any) -> Any:
         around = {
             "directory": str(tmp_path),
+            "argv": ["study.py", "3"],
             "variables": {"X": "1"},
             "cores": sorted(os.sched_getaffinity(0)),
             "files": [str(tmp_path / "out"), str(tmp_path / "err")],
@@ -58,9 +59,9 @@ def test_it_calls(call: Callable[..., Any], there: Interpreter, tmp_path: Path) 
         import os
 
         print("working")
-        return x + 1, os.getcwd(), os.environ["X"], os.getpid()
+        return x + 1, os.getcwd(), sys.argv, os.environ["X"], os.getpid()
 
-    assert call(work, 1) == (2, str(tmp_path), "1", there.pid)
+    assert call(work, 1) == (2, str(tmp_path), ["study.py", "3"], "1", there.pid)
     assert (tmp_path / "out").read_text() == "working\n"
     assert there.measured[1] > 1e6
 

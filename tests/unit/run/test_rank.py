@@ -35,7 +35,7 @@ def run(tmp_path: Path, mpi4py: Path) -> Run:
         function: Any, *args: Any, size: int = 2, initializer: Any = None, paths: Any = None, path: str | None = None
     ) -> subprocess.CompletedProcess[str]:
         first = cloudpickle.dumps(initializer) if initializer else b""
-        told = Told("simulate", 2, cloudpickle.dumps(function), paths or {}, first, path)
+        told = Told("simulate", 2, cloudpickle.dumps(function), paths or {}, first, path, (b"study.py", b"\xff"))
         (tmp_path / "told").write_bytes(msgspec.msgpack.encode(told))
         parcel.write(tmp_path / "arguments", (args, {}), subject="the arguments")
         search = os.pathsep.join([str(mpi4py), *sys.path])
@@ -67,6 +67,11 @@ def test_its_value_is_left(run: Run, tmp_path: Path) -> None:
 def test_the_variables_of_the_user_are_as_they_were(run: Run, tmp_path: Path, path: str | None) -> None:
     run(os.getenv, "PYTHONPATH", path=path)
     assert parcel.read(value_file(tmp_path, 1)) == path
+
+
+def test_it_finds_what_the_program_was_called_with(run: Run, tmp_path: Path) -> None:
+    run(lambda: sys.argv)
+    assert parcel.read(value_file(tmp_path, 1)) == ["study.py", os.fsdecode(b"\xff")]
 
 
 def test_what_it_raises_is_told_and_ends_the_others(run: Run, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from heald.run.cluster.settings import AgentSettings
+from heald.run.kernel import raw_argv
 from heald.run.log import tail
 from heald.site.profile import Site
 from heald.wire import key
@@ -107,6 +108,7 @@ def told(executor: ClusterExecutor, keys: Keys, depot: Depot, endpoints: Sequenc
         run=depot.run,
         directory=depot.directory,
         path=depot.path,
+        argv=raw_argv(),
         folder=depot.folder,
         site=depot.site,
         fan_out=executor.fan_out,

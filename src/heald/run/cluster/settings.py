@@ -21,11 +21,11 @@ class AgentSettings(msgspec.Struct, frozen=True):
 
     `endpoints`: where the head may be reached, the likeliest first; `head`: its public key. `silence`: how long nothing
     may be heard before an agent is given up; `lease`: how long it goes on without its head. `run`: the run's folder;
-    `folder`: where its agents keep what is their own; `directory` and `path`: where tasks run, and where Python finds
-    modules. `fan_out`: nodes of an allocation above which its agents share one connection to the head; `switch`: where
-    that begins, the likeliest first. `workers`: cores to use of each node, 0 for all; `gpus`: names of devices, None
-    for those that are found; `memory`: bytes, 0 for all. `grace`, `bind`, `initializer`, `environment`, `notice`: as
-    for every crew.
+    `folder`: where its agents keep what is their own; `directory`, `path` and `argv`: where tasks run, where Python
+    finds modules, and what it was called with. `fan_out`: nodes of an allocation above which its agents share one
+    connection to the head; `switch`: where that begins, the likeliest first. `workers`: cores to use of each node, 0
+    for all; `gpus`: names of devices, None for those that are found; `memory`: bytes, 0 for all. `grace`, `bind`,
+    `initializer`, `environment`, `notice`: as for every crew.
     """
 
     allocation: str
@@ -36,6 +36,7 @@ class AgentSettings(msgspec.Struct, frozen=True):
     directory: str
     path: tuple[str, ...]
     site: Site
+    argv: tuple[bytes, ...] = ()
     folder: str = ""
     fan_out: int = 64
     switch: tuple[str, ...] = ()

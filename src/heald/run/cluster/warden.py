@@ -41,6 +41,7 @@ def main(argv: list[str]) -> int:
     given = read(Path(argv[0]))
     forget_rank()
     sys.path[:] = [*given.path, *(one for one in sys.path if one not in given.path)]
+    kernel.take_argv(given.argv)
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     ends = time.monotonic() + left()
     ended: list[float] = []
