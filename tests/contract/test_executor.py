@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import dataclasses
+import importlib
 import multiprocessing
 import os
 import pickle
@@ -130,6 +131,22 @@ class Ours(ExecutorContract):
         monkeypatch.setattr(sys, "argv", called)
         with self.make() as executor:
             assert executor.submit(argv).result() == called
+
+    def test_modules_are_found_where_the_program_finds_them_by_then(
+        self, executor: concurrent.futures.Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def late() -> Any:
+            return importlib.import_module("found_late").where()
+
+        assert executor.submit(echo, 1).result() == 1
+        (tmp_path / "found_late.py").write_text("def where():\n    return __file__\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        try:
+            assert executor.submit(late).result() == str(tmp_path / "found_late.py")
+            by_name = importlib.import_module("found_late").where
+            assert executor.submit(by_name).result() == str(tmp_path / "found_late.py")
+        finally:
+            sys.modules.pop("found_late")
 
     def test_a_running_task_says_so(
         self, executor: concurrent.futures.Executor, gate: Callable[[], Gate], wait_until: Callable[..., None]

@@ -122,10 +122,13 @@ def _within(session: Any, file: Path, arguments: list[str]) -> int:
     """Run the script inside the session, and let the session end as the script did."""
     # Not SIGHUP: a terminal that is lost is nobody's wish, and what runs on nodes waits for the next start.
     signal.signal(signal.SIGTERM, _on_term)
+    # As Python would have it; before the session starts, since its workers have the same.
+    sys.argv = [str(file), *arguments]
+    sys.path[0] = str(file.parent.absolute())
     session.start()
     status = 0
     try:
-        status = _exit_status(file, arguments)
+        status = _exit_status(file)
         session.close()
     except _Terminated:
         session.close(cancel=True)
@@ -157,9 +160,7 @@ def _told(raised: BaseException, file: Path) -> bool:
     return True
 
 
-def _exit_status(file: Path, arguments: list[str]) -> int:
-    sys.argv = [str(file), *arguments]
-    sys.path[0] = str(file.parent.absolute())
+def _exit_status(file: Path) -> int:
     try:
         runpy.run_path(str(file), run_name="__main__")
     except SystemExit as left:

@@ -12,14 +12,14 @@ import sys
 
 Boot = tuple["subprocess.Popen[bytes]", socket.socket]
 
-# Workers find modules where the driver does, this package included.
+# It finds this package where the driver does; where else workers find modules, it is told later.
 _CODE = "import sys; sys.path[:] = sys.argv[2:]; from heald.run.spawner import main; main(int(sys.argv[1]))"
-_early: list[tuple[list[str], Boot]] = []
+_early: list[Boot] = []
 
 
 def boot_early() -> None:
     """Start a spawner for the session that will be opened: it loads its modules while this process loads its own."""
-    _early.append((sys.path[:], _boot()))
+    _early.append(_boot())
 
 
 def boot() -> Boot:
@@ -28,8 +28,8 @@ def boot() -> Boot:
     What it prints before it is told otherwise goes to this process's standard error.
     """
     while _early:
-        path, (process, control) = _early.pop()
-        if path == sys.path and process.poll() is None:
+        process, control = _early.pop()
+        if process.poll() is None:
             return process, control
         control.close()
         process.wait()

@@ -170,7 +170,7 @@ def _obstacle(engine: Engine, task: Task, given: dict[int, Any]) -> str:
     """Why a task that is over cannot be run again in this process."""
     if task.work not in engine.functions:
         return "this process has not come to its function"
-    if engine.definition(task.work)[0].kind in (JOIN, FOREIGN):
+    if engine.definition(task.work).work.kind in (JOIN, FOREIGN):
         return "only the script can run it"
     if not task.arguments.data:
         return "its arguments never left the script"

@@ -24,17 +24,17 @@ from heald.core.task import Payload
 from heald.run import protocol
 from heald.run.affinity import variables
 from heald.run.boot import boot
+from heald.run.function import folders
 from heald.run.kernel import exit_text, kill_group, raw_argv
 from heald.run.lane import Lane
 from heald.run.log import tail
 from heald.run.notice import Notices
-from heald.run.protocol import Began, Born, Died, Ended, Hold, Order, Setup, Signal, Spawn
+from heald.run.protocol import Began, Born, Define, Died, Ended, Hold, Order, Setup, Signal, Spawn
 from heald.run.usage import resident
 
 if TYPE_CHECKING:
     import subprocess
 
-    from heald.core.task import Work
     from heald.data.arena import Arena
     from heald.run.selector import Selector
 
@@ -64,7 +64,7 @@ class Host(Protocol):
     def gone(self, lane: Lane, end: End | None, others: list[Order]) -> None:
         """The worker has died: of `end`, if it was running anything; the `others` it had not begun."""
 
-    def definition(self, digest: bytes) -> tuple[Work, bytes]:
+    def definition(self, digest: bytes) -> Define:
         """A work, and its pickled function."""
 
     def after(self, seconds: float, act: Callable[[], None]) -> None:
@@ -120,6 +120,7 @@ class Crew:
             os.getcwd(),
             str(host.logs),
             str(host.run),
+            folders(),
             raw_argv(),
             settings.initializer,
             settings.environment,

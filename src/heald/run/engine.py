@@ -38,11 +38,12 @@ from heald.core.state import State
 from heald.core.task import FOREIGN, JOIN, Payload, Task, Work
 from heald.data.arena import Arena
 from heald.data.payload import unpack
+from heald.run.function import folders
 from heald.run.future import Future
 from heald.run.hook import Hook, judged
 from heald.run.inbox import Inbox
 from heald.run.outcome import Live
-from heald.run.protocol import Order
+from heald.run.protocol import Define, Order
 from heald.run.route import Routes
 from heald.run.timer import Timers
 from heald.run.value import payload_of
@@ -69,7 +70,7 @@ class Engine(Inbox):
         self.run = folder
         self.logs = folder / "logs"
         self.recorder = recorder
-        self.functions: dict[bytes, tuple[Callable[..., Any], bytes]] = {}
+        self.functions: dict[bytes, tuple[Callable[..., Any], Define]] = {}
         self.calls: dict[int, tuple[Sequence[Any], Mapping[str, Any]]] = {}  # arguments that stay in this process
         self.hooks: dict[bytes, Hook] = {}
         self.promised: dict[int, Sequence[Any]] = {}  # files that tasks will write
@@ -107,7 +108,7 @@ class Engine(Inbox):
 
     def define(self, digest: bytes, work: Work, function: Callable[..., Any], pickled: bytes) -> None:
         """Make a work known before the first task of it."""
-        self.functions[digest] = (function, pickled)
+        self.functions[digest] = (function, Define(digest, work, pickled, folders()))
         self._graph.works[digest] = work  # only ever added to: the engine's thread may read meanwhile
 
     def cancel(self, task: int, reason: str) -> None:
@@ -390,9 +391,9 @@ class Engine(Inbox):
         pool = self.pools[label]
         self.after(walltime, lambda: pool.expire(order, walltime))
 
-    def definition(self, digest: bytes) -> tuple[Work, bytes]:
+    def definition(self, digest: bytes) -> Define:
         """A work, and its pickled function."""
-        return self._graph.works[digest], self.functions[digest][1]
+        return self.functions[digest][1]
 
     def order(self, task: int, lane: str, label: str) -> Order | None:
         """The order for the next attempt of a ready task, now placed; None when it is not wanted any more."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import importlib
 import itertools
+import os
 import pickle
 import sys
+from collections.abc import Collection
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +17,17 @@ from heald.data.payload import send_by_value
 # The global variables that this worker's initializer left, when it came by value.
 _left: dict[str, Any] = {}
 _own_sent = False  # some workers are on machines that have other modules
+
+
+def folders() -> tuple[str, ...]:
+    """Where this process finds modules, as processes elsewhere can be told."""
+    found = (os.path.abspath(one) for one in sys.path if isinstance(one, str))  # Python takes no notice of others
+    return tuple(one for one in found if one.encode(errors="ignore").decode() == one)
+
+
+def look_in(folders: Collection[str]) -> None:
+    """Find modules there first, in this order, and then where this process did so far."""
+    sys.path[:] = [*folders, *(one for one in sys.path if one not in folders)]
 
 
 @functools.cache

@@ -51,6 +51,7 @@ class Interpreter:
             os.close(there)
         self._requests, self._replies = os.fdopen(ours, "wb"), os.fdopen(back, "rb")
         self._known: set[bytes] = set()
+        self.path = sys.path[:]  # that this process had when it was started
         self.status: int | None = None  # once it has ended
         self.measured = [0.0, 0]  # CPU seconds of the last call, and peak bytes
         told = self._read()

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from heald.core.event import Failure
 from heald.core.placement import Lease
 from heald.core.ref import Ref
-from heald.core.task import Work
 from heald.run import log, protocol
 from heald.run.attempt import refs
 from heald.run.protocol import CLAIM, EPOCHS, Define, Drop, Ended, Free, Hold, Order, Released, claim
@@ -30,9 +29,7 @@ _READ = 1 << 16
 class Lane:
     """One worker: `fifo` holds the orders sent and not over, in order; the worker runs them one after another."""
 
-    def __init__(
-        self, number: int, selector: Selector, define: Callable[[bytes], tuple[Work, bytes]], name: str = ""
-    ) -> None:
+    def __init__(self, number: int, selector: Selector, define: Callable[[bytes], Define], name: str = "") -> None:
         self.number = number
         self.name = name or f"worker-{number}"
         self.pid = 0
@@ -87,7 +84,7 @@ class Lane:
         """Queue orders at the worker."""
         messages: list[protocol.Instruction] = []
         for digest in {order.work for order in orders} - self._defined:
-            messages.append(Define(digest, *self._define(digest)))
+            messages.append(self._define(digest))
             self._defined.add(digest)
         if self._freed:
             messages.append(self._free())

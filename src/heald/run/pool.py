@@ -20,10 +20,9 @@ from heald.core.task import Payload
 from heald.run import dispatch
 from heald.run.crew import Crew, Settings
 from heald.run.dispatch import Dispatch
-from heald.run.protocol import Order
+from heald.run.protocol import Define, Order
 
 if TYPE_CHECKING:
-    from heald.core.task import Work
     from heald.data.arena import Arena
     from heald.run.crew import End
     from heald.run.lane import Lane
@@ -46,7 +45,7 @@ class Host(dispatch.Host, Protocol):
     def ended(self, order: Order, outcome: Payload | Failure, usage: Usage) -> None:
         """The attempt is over."""
 
-    def definition(self, digest: bytes) -> tuple[Work, bytes]:
+    def definition(self, digest: bytes) -> Define:
         """A work, and its pickled function."""
 
     def after(self, seconds: float, act: Callable[[], None]) -> None:

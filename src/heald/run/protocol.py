@@ -24,11 +24,15 @@ from heald.core.task import Payload, Work
 
 
 class Define(msgspec.Struct, frozen=True, array_like=True, tag=0):
-    """A work, and its pickled function: sent once to each worker, before the first order that needs it."""
+    """A work, and its pickled function: sent once to each worker, before the first order that needs it.
+
+    `path`: where the driver found modules by then.
+    """
 
     digest: bytes
     work: Work
     function: bytes
+    path: tuple[str, ...] = ()
 
 
 class Order(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=1):
@@ -103,13 +107,14 @@ Report = Began | Ended | Released | Kept
 class Setup(msgspec.Struct, frozen=True, array_like=True, tag=0):
     """The first message, with the descriptor of the arena: how workers of this run look at the world.
 
-    `argv`: that of the driver. `initializer`: a pickled function that each calls before anything else, or
-    nothing. `environment`: what attempts find around them where their tasks say nothing else.
+    `path`: where modules are found; `argv`: that of the driver. `initializer`: a pickled function that each calls
+    before anything else, or nothing. `environment`: what attempts find around them where their tasks say nothing else.
     """
 
     directory: str
     logs: str
     run: str
+    path: tuple[str, ...] = ()
     argv: tuple[bytes, ...] = ()
     initializer: bytes = b""
     environment: Environment = PLAIN

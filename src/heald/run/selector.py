@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import weakref
 from collections.abc import Callable
 from select import EPOLLIN, EPOLLOUT, epoll
 from typing import Protocol
@@ -25,6 +26,8 @@ class Selector:
         self._poll = epoll()  # itself: the module `selectors` around it costs as much again, twice a round trip
         self._acts: dict[int, list[_Act | None]] = {}  # descriptor -> [readable, writable]
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        # Not before the last who might ring it is gone: by then the number may be that of another's file.
+        weakref.finalize(self, os.close, self._bell).atexit = False
         self._poll.register(self._bell, EPOLLIN)
         self.asleep = False
 
@@ -87,6 +90,5 @@ class Selector:
                     act()
 
     def close(self) -> None:
-        """Close what it opened itself."""
+        """Wait no more. Others may still call `wake`."""
         self._poll.close()
-        os.close(self._bell)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -59,7 +60,7 @@ class Software:
         key = msgspec.msgpack.encode(software), os.getcwd() if software.container else ""
         known = self._interpreters.get(key)
         if known is not None:
-            if known.alive:
+            if known.alive and known.path == sys.path:
                 return known
             known.close()
         words = self._inside(environment, ["PYTHONPATH"]) if software.container else []

@@ -15,7 +15,7 @@ import socket
 from typing import NoReturn
 
 from heald.run import kernel, protocol
-from heald.run.function import initialise
+from heald.run.function import initialise, look_in
 from heald.run.protocol import Born, Died, Setup, Spawn
 from heald.run.usage import Kills
 
@@ -71,6 +71,7 @@ class Spawner:
                 os.dup2(errors, stream)
             os.close(errors)
             os.chdir(message.directory)
+            look_in(message.path)
             kernel.take_argv(message.argv)
         elif isinstance(message, Spawn):
             self._spawn(message, descriptors)

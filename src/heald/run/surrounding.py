@@ -20,6 +20,7 @@ from heald.core.ref import Ref
 from heald.run import kernel, log
 from heald.run.affinity import THREADS
 from heald.run.disk import full
+from heald.run.function import look_in
 from heald.run.protocol import Setup
 from heald.run.usage import Kills
 
@@ -61,6 +62,7 @@ class Surrounding:
         os.umask(self.umask)
         self.path = sys.path
         self.folders = sys.path[:]  # in it
+        self.told = setup.path
         self.argv = sys.argv[:]
         self.depth = sys.getrecursionlimit()
         self.handlers: tuple[Any, ...] = ()
@@ -87,6 +89,12 @@ class Surrounding:
         self.handlers = tuple(map(getsignal, _SIGNALS))
 
     # -- before ------------------------------------------------------------------------------------------------------
+
+    def look_in(self, path: tuple[str, ...]) -> None:
+        """Find modules there first, for all tasks from now on."""
+        if path != self.told:
+            look_in(path)
+            self.told, self.folders = path, sys.path[:]
 
     def hold(self, cpus: tuple[int, ...], variables: dict[str, str]) -> None:
         """Bind to `cpus` (to what the process started with, when empty), and keep `variables` for all tasks.

@@ -18,14 +18,14 @@ from heald.core.event import Expanded, Failure, TaskEvent, Usage
 from heald.core.placement import Lease, Node
 from heald.core.resources import Resources
 from heald.core.retry import USER
-from heald.core.task import JOIN, Payload, Work
+from heald.core.task import JOIN, Payload
 from heald.data.payload import Placeholder, pack
 from heald.run import dispatch
 from heald.run.dispatch import Dispatch
 from heald.run.executor import Executor
 from heald.run.future import Future
 from heald.run.outcome import Live, failure
-from heald.run.protocol import Order
+from heald.run.protocol import Define, Order
 
 _JOINS = 512  # bodies of joins at the same time: one that waits for futures holds its thread
 _LONG = 0.005  # seconds after which an attempt is said to run
@@ -62,7 +62,7 @@ class Host(dispatch.Host, Protocol):
 
     arena: Any
     calls: dict[int, tuple[Sequence[Any], Mapping[str, Any]]]
-    functions: dict[bytes, tuple[Callable[..., Any], bytes]]
+    functions: dict[bytes, tuple[Callable[..., Any], Define]]
 
     def post(self, act: Callable[[], None]) -> None:
         """Have `act` called in the engine's thread."""
@@ -79,7 +79,7 @@ class Host(dispatch.Host, Protocol):
     def happened(self, event: TaskEvent, given: Mapping[int, Any]) -> None:
         """The join expanded."""
 
-    def definition(self, digest: bytes) -> tuple[Work, bytes]:
+    def definition(self, digest: bytes) -> Define:
         """A work, and its pickled function."""
 
     def outcomes(self, futures: Iterable[Future[Any]]) -> dict[int, Any]:
@@ -202,7 +202,7 @@ class ThreadPool:
             else:
                 args, kwargs = host.decode(_filled(order))
             value = host.functions[order.work][0](*args, **kwargs)
-            if host.definition(order.work)[0].kind == JOIN:
+            if host.definition(order.work).work.kind == JOIN:
                 return self._expansion(order, value)
         except BaseException as raised:
             return failure(raised)

@@ -99,6 +99,7 @@ class Worker:
             if isinstance(message, Order):
                 self.queue.append(message)
             elif isinstance(message, Define):
+                self.surrounding.look_in(message.path)
                 self.calls[message.digest] = Call(message.work, message.function, self.surrounding.usual)
             elif isinstance(message, Drop):
                 for _ in range(message.count):

@@ -63,6 +63,15 @@ def unpack(message: bytes) -> tuple[Head, memoryview]:
     return Head(*_LAYOUT.unpack_from(message)), memoryview(message)[_LAYOUT.size :]
 
 
+def says(message: bytes, kind: int) -> bool:
+    """Whether a message, of whatever a stranger may send, is of this kind.
+
+    >>> says(pack(Head(VERSION, BYE)), BYE), says(b"", BYE)
+    (True, False)
+    """
+    return message[:2] == bytes((VERSION, kind))
+
+
 def wrap(messages: Iterable[tuple[bytes, Body]]) -> bytes:
     """Messages of several agents, each with the agent's name, in one piece, as they pass a switch.
 

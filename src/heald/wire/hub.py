@@ -32,6 +32,7 @@ from heald.wire.channel import (
     Head,
     is_wrapped,
     pack,
+    says,
     unpack,
     unwrap,
     wrap,
@@ -41,6 +42,7 @@ from heald.wire.key import Keys
 from heald.wire.peer import Peer
 
 _AT_ONCE = 256  # agents that get a beat one after another: a few milliseconds
+_REPEAT, _PATIENCE = 0.2, 2.0  # seconds after which agents that have not gone are told again, and no more
 _PORTS = 10  # ports to try: one that is free at one address may be taken at another
 FENCED = "this agent was given up, and its work is done elsewhere"
 
@@ -85,6 +87,8 @@ class Hub:
         self._ways: dict[bytes, bytes] = {}  # of agents behind a switch: its name
         self._turns: deque[bytes] = deque()  # names of the peers, and of some that are none any more
         self._fenced: set[bytes] = set()
+        self._leaving: set[bytes] = set()  # those that were told to go
+        self._over = ""  # why nobody is wanted any more
         self._uncommitted: set[bytes] = set()
         self._beaten = math.inf  # when the last beat was
         self._context = zmq.Context()
@@ -192,6 +196,26 @@ class Hub:
         if self._peers.pop(name, None) is not None:
             self._listener.lost(name, reason)
 
+    def dismiss(self, reason: str) -> None:
+        """Tell all agents to go, again and again until they have gone; nobody is listened to from now on, or let in.
+
+        Those that cannot be reached for two seconds are left to find out by themselves.
+        """
+        self._over, self._leaving = reason, set(self._peers)
+        self._fenced |= self._leaving
+        self._peers.clear()
+        poller = zmq.Poller()
+        for channel in self.files():
+            poller.register(channel, zmq.POLLIN)
+        until = time.monotonic() + _PATIENCE
+        while self._leaving and (now := time.monotonic()) < until:
+            for name in self._leaving:
+                self._say(name, REFUSED, reason)
+            again = min(now + _REPEAT, until)
+            while self._leaving and (left := again - time.monotonic()) > 0:
+                poller.poll(math.ceil(left * 1000))
+                self.serve()
+
     # -- in ----------------------------------------------------------------------------------------------------------
 
     def serve(self) -> bool:
@@ -226,7 +250,10 @@ class Hub:
 
     def _take(self, name: bytes, message: bytes) -> None:
         if name in self._fenced:
-            self._say(name, REFUSED, FENCED)
+            if says(message, BYE):
+                self._leaving.discard(name)
+            else:
+                self._say(name, REFUSED, self._over or FENCED)
             return
         try:
             self._answer(name, *unpack(message))
@@ -256,7 +283,7 @@ class Hub:
             peer.take(head, body)
 
     def _meet(self, name: bytes, hello: bytes) -> Peer | None:
-        if reason := self._listener.met(name, hello):
+        if reason := self._over or self._listener.met(name, hello):
             self.give_up(name, reason)
             return None
         peer = Peer(name, self._transmit, self._listener.heard, self.instance)

@@ -166,6 +166,7 @@ class Link:
         if head.version != VERSION:
             raise Refused(f"the head speaks version {head.version} of the protocol, and this agent {VERSION}")
         if head.kind == REFUSED:
+            self.leave("")  # so that the head need not say it again
             raise Refused(bytes(body).decode(errors="replace"))
         if head.instance in self._dead:
             return  # its last words, on a connection that was slower than the new one

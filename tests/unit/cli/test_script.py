@@ -57,6 +57,24 @@ def test_a_script_has_its_arguments_a_journal_and_a_summary(tmp_path: Path) -> N
     assert len((tmp_path / "done").read_text().split()) == 5, "the second run finds everything done"
 
 
+@pytest.mark.parametrize("program", [["-m", "heald"], [os.path.join(os.path.dirname(sys.executable), "heald")]])
+def test_tasks_find_the_modules_beside_it_as_it_does(program: list[str], tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    study.mkdir()
+    (study / "model.py").write_text("import sys\nsteps = int(sys.argv[1])\ndef run(x):\n    return x * steps\n")
+    (study / "study.py").write_text(
+        "import heald, model\n"
+        "@heald.task\n"
+        "def later(x):\n"
+        "    import model\n"
+        "    return model.run(x)\n"
+        "print(heald.task(model.run).submit(2).result(), later.submit(3).result())\n"
+    )
+    command = [sys.executable, *program, "run", "--quiet", "study/study.py", "7"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("14 21\n", "")
+
+
 def test_quiet_says_nothing_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "study.py").write_text(SCRIPT)
     assert heald("--quiet", "--journal", "x.heald", "study.py", cwd=tmp_path).stderr == ""

@@ -22,7 +22,7 @@ from heald.run import protocol
 from heald.run.boot import boot
 from heald.run.function import importable
 from heald.run.lane import Lane
-from heald.run.protocol import Born, Died, Ended, Notice, Order, Report, Setup, Signal, Spawn
+from heald.run.protocol import Born, Define, Died, Ended, Notice, Order, Report, Setup, Signal, Spawn
 from heald.run.selector import Selector
 
 _PATIENCE = 20.0
@@ -37,7 +37,7 @@ class Workers:
         self.logs.mkdir()
         self.selector = Selector()
         self.arena = Arena(capacity=1 << 24)
-        self.works: dict[bytes, tuple[Work, bytes]] = {}
+        self.works: dict[bytes, Define] = {}
         self.notices: list[Notice] = []
         self.lanes: dict[int, Lane] = {}
         self.reports: dict[int, list[Report]] = {}
@@ -87,7 +87,7 @@ class Workers:
         importable(function.__module__)  # what stands in a test goes by value
         pickled = cloudpickle.dumps(function)
         work = Work(function.__name__, kind, pickled[-16:], **options)
-        self.works[work.digest()] = work, pickled
+        self.works[work.digest()] = Define(work.digest(), work, pickled)
         payload, _ = pack_call(args, {}, self.arena, name=work.name)
         return Order(next(self.tasks), 1, work.digest(), payload)
 

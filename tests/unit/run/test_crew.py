@@ -24,7 +24,7 @@ from heald.data.arena import Arena
 from heald.data.payload import pack_call, unpack
 from heald.run.crew import Crew, End, Settings
 from heald.run.lane import Lane
-from heald.run.protocol import Order
+from heald.run.protocol import Define, Order
 from heald.run.selector import Selector
 from heald.run.timer import Timers
 from heald.testing.executor import Gate
@@ -47,7 +47,7 @@ class Host:
         self.ends: dict[int, Payload | Failure] = {}
         self.deaths: list[tuple[End | None, list[int]]] = []
         self.reasons: list[str] = []
-        self._works: dict[bytes, tuple[Work, bytes]] = {}
+        self._works: dict[bytes, Define] = {}
         self._tasks = iter(range(1, 1000))
         self._timers = Timers()
         self.crew = Crew(Settings(**settings), self)
@@ -62,7 +62,7 @@ class Host:
     def gone(self, lane: Lane, end: End | None, others: list[Order]) -> None:
         self.deaths.append((end, [order.task for order in others]))
 
-    def definition(self, digest: bytes) -> tuple[Work, bytes]:
+    def definition(self, digest: bytes) -> Define:
         return self._works[digest]
 
     def after(self, seconds: float, act: Callable[[], None]) -> None:
@@ -74,7 +74,7 @@ class Host:
     def order(self, function: Callable[..., Any], *args: Any, kind: str = "function") -> Order:
         pickled = cloudpickle.dumps(function)
         work = Work(function.__name__, kind, pickled[-16:])
-        self._works[work.digest()] = work, pickled
+        self._works[work.digest()] = Define(work.digest(), work, pickled)
         payload, _ = pack_call(args, {}, self.arena, name=work.name)
         return Order(next(self._tasks), 1, work.digest(), payload)
 

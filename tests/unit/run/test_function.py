@@ -15,7 +15,7 @@ import pytest
 
 import heald
 from heald.run import function
-from heald.run.function import Imported, attribute, importable, imported
+from heald.run.function import Imported, attribute, folders, importable, imported, look_in
 
 SOURCE = """
 import heald
@@ -175,3 +175,15 @@ def test_an_initializer_that_is_imported_leaves_nothing(initializer: Any, left: 
     function.initialise(cloudpickle.dumps(functools.partial(initializer, "")))
     assert left == {}
     assert function.loaded(cloudpickle.dumps(abs)) is abs
+
+
+def test_folders_are_told_as_others_can_look_in_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", "/lib", Path("/no/text"), "no-\udcff-text", "own"])
+    assert folders() == (str(tmp_path), "/lib", str(tmp_path / "own"))
+
+
+def test_what_was_told_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", ["/here", "/both", "/lib"])
+    look_in(("/new", "/both"))
+    assert sys.path == ["/new", "/both", "/here", "/lib"]

@@ -114,7 +114,7 @@ def selector() -> Iterator[Selector]:
 
 @pytest.fixture
 def lane(selector: Selector) -> Iterator[Lane]:
-    made = Lane(3, selector, lambda digest: (WORK, b"function " + digest))
+    made = Lane(3, selector, lambda digest: Define(digest, WORK, b"function " + digest))
     yield made
     made.close()
 

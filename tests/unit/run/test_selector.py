@@ -28,6 +28,19 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 Pair = tuple[socket.socket, socket.socket]
 
 
+def test_it_may_be_rung_when_it_is_closed() -> None:
+    """As by a thread that saw it sleep, and was held up until it had been woken by another and closed."""
+    selector = Selector()
+    selector.asleep = True
+    selector.close()
+    selector.wake()
+    bell = selector._bell
+    os.fstat(bell)  # nothing else has its number
+    del selector
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(bell)
+
+
 def turn(selector: Selector, timeout: float | None = 0.0) -> None:
     selector.asleep = True
     selector.wait(timeout)

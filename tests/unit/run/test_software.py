@@ -44,6 +44,17 @@ def test_one_interpreter_serves_until_it_dies(apart: Apart, tmp_path: Path) -> N
     assert apart(run) == (True, False, True, True, True)
 
 
+def test_one_interpreter_serves_where_modules_are_found_alike(apart: Apart, tmp_path: Path) -> None:
+    def run() -> Any:
+        software = Software(str(tmp_path), str(tmp_path), {})
+        first = software.interpreter(Environment(python=sys.executable))
+        sys.path.append(str(tmp_path))
+        other = software.interpreter(Environment(python=sys.executable))
+        return first is other, first.alive, software.interpreter(Environment(python=sys.executable)) is other
+
+    assert apart(run) == (False, False, True)
+
+
 def test_a_container_has_the_folders_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "prepare", lambda software, folder, home: Prepared(container=software.container))
     monkeypatch.setattr(module, "own_folders", lambda: ["/home/ada/study"])

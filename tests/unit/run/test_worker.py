@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import heald
@@ -108,8 +109,7 @@ class TestAttempts:
 
     def test_what_cannot_be_loaded_fails_alone(self, workers: Any, lane: Any) -> None:
         order = workers.order(echo, 1)
-        work, _ = workers.works[order.work]
-        workers.works[order.work] = work, b"no pickle"
+        workers.works[order.work] = msgspec.structs.replace(workers.works[order.work], function=b"no pickle")
         assert "cannot be loaded in a worker" in workers.outcome(lane, order).message
         broken = Order(99, 1, workers.order(add).work, order.arguments.__class__(b"no pickle"))
         assert "an argument cannot be loaded in a worker" in workers.outcome(lane, broken).message

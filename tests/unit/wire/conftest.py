@@ -170,8 +170,9 @@ class Proxy:
                     os.eventfd_read(self._bell)
                     for one in list(self._left):
                         self._end(one)
-                    if self._wishes.get() == "close":
-                        return
+                    while not self._wishes.empty():  # one ring may be for several
+                        if self._wishes.get() == "close":
+                            return
                 elif ready.fileobj in self._left:
                     self._pass_on(ready.fileobj)  # type: ignore[arg-type]
 

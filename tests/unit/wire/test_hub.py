@@ -4,6 +4,7 @@ import os
 import socket
 import stat
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import zmq
@@ -90,6 +91,41 @@ def test_what_is_not_committed_is_not_safe(head, agent):
     assert agent.unsafe == 1
     head.do(lambda hub: hub.commit(lambda name: name == b"agent"))
     agent.serve_until(lambda: not agent.unsafe)
+
+
+# -- the end -----------------------------------------------------------------------------------------------------------
+
+
+def test_all_are_told_to_go_until_they_have_gone(head, open_agent):
+    near, far = open_agent(b"near"), open_agent(b"far")
+    for one in (near, far):
+        one.link.connect(head.endpoints)
+    transmit, lost = head.hub._transmit, []
+
+    def lose_the_first(name, message):
+        if name == b"far" and not lost:
+            lost.append(message)
+        else:
+            transmit(name, message)
+
+    head.hub._transmit = lose_the_first
+    with ThreadPoolExecutor(2) as threads:
+        going = [threads.submit(one.serve_until, lambda: False) for one in (near, far)]
+        head.do(lambda hub: hub.dismiss("the run is over"))
+        for one in going:
+            with pytest.raises(Refused, match="the run is over"):
+                one.result()
+    assert lost
+    assert not head.hub._leaving
+    late = open_agent(b"late")
+    with pytest.raises(Refused, match="the run is over"):
+        late.link.connect(head.endpoints)
+    assert not head.losses
+
+
+def test_nobody_waits_for_ever_for_those_that_are_gone(head, agent):
+    head.do(lambda hub: hub.dismiss("the run is over"))
+    assert head.hub._leaving == {b"agent"}
 
 
 # -- who may not -------------------------------------------------------------------------------------------------------

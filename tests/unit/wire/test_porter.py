@@ -94,7 +94,7 @@ def test_an_agent_may_dial_before_the_head_knows_it(head, open_agent):
     agent = open_agent()
     agent.values[1] = os.urandom(SIZE)
     agent.porter.reach(b"head")
-    agent.until(lambda: agent.porter._peers[b"head"].stream is not None and agent.porter._peers[b"head"].stream.proven)
+    agent.until(lambda: (peer := agent.porter._peers.get(b"head")) and peer.stream and peer.stream.proven)
     head.porter.attach(b"agent", head.find)
     window = head.fetch(b"agent", 1)
     head.until(lambda: head.came)

@@ -18,11 +18,13 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from heald.core.errors import ConfigurationError, HealdError
 from heald.core.event import Failure, Usage
 from heald.core.ref import Ref
 from heald.core.retry import OUT_OF_MEMORY, REFUSED
-from heald.core.task import Payload, Work
+from heald.core.task import Payload
 from heald.core.version import __version__
 from heald.data.arena import Arena, ArenaFull
 from heald.run import affinity, crew, kernel
@@ -96,7 +98,7 @@ class Agent:
         self.logs = Path(given.run, "logs")
         self.selector = Selector()
         self.arena = Arena()
-        self.works: dict[bytes, tuple[Work, bytes]] = {}
+        self.works: dict[bytes, Define] = {}
         self.posts: dict[int, Post] = {}
         self.over = ""  # why this agent ends
         self._unable = ""  # why no worker can be started here
@@ -273,7 +275,7 @@ class Agent:
             if (post := self.posts.get(message.lane)) is not None:
                 self._take(post, message.orders)
         elif isinstance(message, Define):
-            self.works[message.digest] = message.work, message.function
+            self.works[message.digest] = message if self.given.path else msgspec.structs.replace(message, path=())
         elif isinstance(message, Open):
             post = Post(message.lane, self._crew.open(message.name))
             self.posts[message.lane] = self._by_lane[post.lane.number] = post
@@ -378,7 +380,7 @@ class Agent:
 
     # -- what the crew needs, and tells ------------------------------------------------------------------------------
 
-    def definition(self, digest: bytes) -> tuple[Work, bytes]:
+    def definition(self, digest: bytes) -> Define:
         """A work, and its pickled function."""
         return self.works[digest]
 

@@ -6,7 +6,6 @@ Mostly a file system that the nodes share with this machine has that folder; `lo
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from heald.run.cluster.settings import AgentSettings
+from heald.run.function import folders
 from heald.run.kernel import raw_argv
 from heald.run.log import tail
 from heald.site.profile import Site
@@ -69,7 +69,7 @@ class Shared:
     def __init__(self, executor: ClusterExecutor, folder: Path, run: Path) -> None:
         self.site = executor.site
         self.run, self.folder, self.directory = str(run), str(folder), os.getcwd()
-        self.path = tuple(map(os.path.abspath, sys.path))
+        self.path = folders()
         self.interface = executor.interface or executor.site.interface
         self.port = next(iter(ports(folder)), 0)
 

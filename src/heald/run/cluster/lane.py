@@ -22,7 +22,6 @@ from heald.run.protocol import Define, Order
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from heald.core.task import Work
     from heald.data.arena import Arena
     from heald.wire.porter import Porter
 
@@ -48,7 +47,7 @@ class Remote:
         hello: Hello,
         node: Node,
         arena: Arena,
-        define: Callable[[bytes], tuple[Work, bytes]],
+        define: Callable[[bytes], Define],
         unsent: dict[bytes, None],
         porter: Porter,
     ) -> None:
@@ -135,7 +134,7 @@ class Remote:
         for order in orders:
             if order.work not in self._defined:
                 self._defined.add(order.work)
-                self.tell(Define(order.work, *self._define(order.work)))
+                self.tell(self._define(order.work))
         self.tell(Orders(lane, [self._travelling(order) for order in orders]))
 
     def _travelling(self, order: Order) -> Order:

@@ -7,9 +7,8 @@ from collections.abc import Callable
 
 from heald.core.event import Failure
 from heald.core.retry import STAGING, USER, WORKER_LOST
-from heald.core.task import Work
 from heald.run.cluster import dialogue
-from heald.run.protocol import Order
+from heald.run.protocol import Define, Order
 
 _MOST = 3  # nodes that may be lost under one task after the other before it is the task's fault
 _BY_DISK = (USER, STAGING)
@@ -26,7 +25,7 @@ class Losses:
     `notice`: seconds for which tasks that say nothing else are told that their time ends; `definition` gives a work.
     """
 
-    def __init__(self, notice: float, definition: Callable[[bytes], tuple[Work, bytes]]) -> None:
+    def __init__(self, notice: float, definition: Callable[[bytes], Define]) -> None:
         self._notice = notice
         self._definition = definition
         self._counts: Counter[int] = Counter()
@@ -53,5 +52,5 @@ class Losses:
 
     def _is_told(self, order: Order) -> bool:
         """Whether it was told that its time ends, and may go on a little further each time."""
-        work = order.work and self._definition(order.work)[0]  # of one of a former head nobody may know it
+        work = order.work and self._definition(order.work).work  # of one of a former head nobody may know it
         return bool(self._notice or (work and work.resources.notice))

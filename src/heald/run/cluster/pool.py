@@ -192,8 +192,7 @@ class ClusterPool:
         """Give back every node. Agents that cannot be told so find out by themselves."""
         if self._hub is None:
             return
-        for remote in self._agents:
-            self._hub.send(remote.name, dialogue.encode([Retire("the run is over")]))
+        self._hub.dismiss("the run is over")
         for channel in self._hub.files():
             self._host.selector.forget(channel)
         if self._porter is not None:

@@ -23,6 +23,7 @@ from heald.run import kernel
 from heald.run.affinity import ALLOCATION
 from heald.run.cluster.agent import Agent
 from heald.run.cluster.settings import AgentSettings, read
+from heald.run.function import look_in
 from heald.site import node
 from heald.site.launcher import forget_rank
 from heald.wire.address import Unreachable
@@ -40,7 +41,7 @@ def main(argv: list[str]) -> int:
     """Look after the agent of this node until its work is over; the exit status."""
     given = read(Path(argv[0]))
     forget_rank()
-    sys.path[:] = [*given.path, *(one for one in sys.path if one not in given.path)]
+    look_in(given.path)
     kernel.take_argv(given.argv)
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     ends = time.monotonic() + left()

@@ -29,7 +29,7 @@ def order(task: int, arguments: Payload = NOTHING) -> Order:
 @pytest.fixture
 def remote(porter: Porter) -> Remote:
     node, arena = Node("a1.n3", (0,)), Arena(capacity=2**26)
-    return Remote(b"a1.n3.7", HELLO, node, arena, lambda digest: (WORK, b"pickled"), {}, porter)
+    return Remote(b"a1.n3.7", HELLO, node, arena, lambda digest: Define(digest, WORK, b"pickled"), {}, porter)
 
 
 @pytest.fixture

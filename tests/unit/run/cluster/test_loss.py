@@ -8,12 +8,12 @@ from heald.core.retry import OUT_OF_MEMORY, USER, WORKER_LOST
 from heald.core.task import Payload, Work
 from heald.run.cluster import dialogue
 from heald.run.cluster.loss import Losses
-from heald.run.protocol import Order
+from heald.run.protocol import Define, Order
 
 
 def losses(notice: float = 0.0, *, of_work: float = 0.0) -> Losses:
     work = Work("f", "function", b"", resources=Resources(notice=of_work))
-    return Losses(notice, lambda digest: (work, b""))
+    return Losses(notice, lambda digest: Define(digest, work, b""))
 
 
 def order(task: int, work: bytes = b"w") -> Order:

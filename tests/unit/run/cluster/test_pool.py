@@ -197,7 +197,7 @@ def enter(tmp_path: Path) -> Iterator[Enter]:
 
     yield come
     for agent in came:
-        agent.link.close()
+        agent.leave("the test is over")
 
 
 class TestWork:
@@ -486,6 +486,7 @@ class TestEnd:
         agent = enter()
         closing = threading.Thread(target=session.close)
         closing.start()
-        assert agent.next(Retire).reason == "the run is over"
+        with pytest.raises(Refused, match="the run is over"):
+            agent.until(lambda: False)
         closing.join()
         assert scheduler.cancelled == ["100"]
