@@ -47,10 +47,11 @@ while kill -0 $rank 2>/dev/null; do { wait $rank; } 2>/dev/null; status=$?; done
 echo "heald: rank $PMI_RANK on $(uname -n) ended with status $status" >&2
 [ -z "$PMI_FD" ] || echo "cmd=abort exitcode=$status" >&$PMI_FD
 exit $status"""
-# Open MPI passes no variables on to other hosts but those that are named; awk knows all that can be.
+# Open MPI passes no variables on to other hosts but those that are named; awk knows all that can be (GNU's, two more).
 _MPIEXEC_WITH_ALL = """\
 names=$(awk 'BEGIN { for (name in ENVIRON)
-    if (name ~ /^[A-Za-z_][A-Za-z0-9_]*$/ && name !~ /^(OMPI|PMIX|PRTE|SLURMD?)_|^(_|HOSTNAME|PWD|SHLVL)$/)
+    if (name ~ /^[A-Za-z_][A-Za-z0-9_]*$/ &&
+        name !~ /^(OMPI|PMIX|PRTE|SLURMD?)_|^(_|AWKPATH|AWKLIBPATH|HOSTNAME|PWD|SHLVL)$/)
         print "-x", name }')
 exec mpiexec $names "$@\""""
 
