@@ -55,9 +55,10 @@ if __name__ == "__main__":
         if asked["large"]:
             print("large", len(session.submit(bytes, asked["large"]).result()), flush=True)
         if asked["own"]:
-            import own_module
+            import own_module, own_other
 
-            print("own", session.submit(own_module.Loom(3).weave, 4).result() == own_module.Loom(7), flush=True)
+            print("own", session.submit(lambda: own_other.add(3, 4)).result() == 7, end=" ")
+            print(session.submit(own_module.Loom(3).weave, 4).result() == own_module.Loom(7), flush=True)
         if asked["fails"]:
             session.submit(fail, 0).result()
 """
@@ -220,7 +221,7 @@ def test_modules_beside_the_script_travel(laptop: Laptop, slurm: Slurm) -> None:
     for name, text in (("own_module", OWN), ("own_other", "def add(a, b):\n    return a + b\n")):
         slurm.hosts.run("n4", ["tee", LOCAL / f"{name}.py"], text=text)  # where no other host sees it
     said = laptop.end(laptop.start(own=True))
-    assert "own True" in said
+    assert "own True True" in said
 
 
 def test_the_error_of_a_task_shows_the_end_of_its_output(laptop: Laptop) -> None:

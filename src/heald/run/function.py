@@ -30,7 +30,6 @@ def look_in(folders: Collection[str]) -> None:
     sys.path[:] = [*folders, *(one for one in sys.path if one not in folders)]
 
 
-@functools.cache
 def importable(module: str) -> bool:
     """Whether a worker, which has the same `sys.path`, finds a loaded module by its name.
 
@@ -39,13 +38,16 @@ def importable(module: str) -> bool:
     >>> importable("os.path"), importable("__main__")
     (True, False)
     """
-    if module == "__main__":
-        return False
     if _own_sent:
         for own in filter(_is_own, list(sys.modules.values())):  # it may use others of them
             send_by_value(own)
-        if _is_own(sys.modules[module]):
-            return False
+    if module == "__main__" or (_own_sent and _is_own(sys.modules[module])):
+        return False
+    return _is_found(module)
+
+
+@functools.cache
+def _is_found(module: str) -> bool:
     spec, path = None, None
     for name in itertools.accumulate(module.split("."), "{}.{}".format):
         spec = next((spec for finder in sys.meta_path if (spec := finder.find_spec(name, path))), None)
@@ -63,7 +65,6 @@ def send_own_modules() -> None:
     """From now on there are workers on machines without the modules beside the script: so these travel by value."""
     global _own_sent
     _own_sent = True
-    importable.cache_clear()
 
 
 def _is_own(module: ModuleType) -> bool:

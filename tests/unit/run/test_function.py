@@ -53,7 +53,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
         return module
 
     yield make
-    importable.cache_clear()
+    function._is_found.cache_clear()
     for module in loaded:
         if module.__name__ in cloudpickle.list_registry_pickle_by_value():
             cloudpickle.unregister_pickle_by_value(module)
@@ -69,8 +69,9 @@ def test_modules_beside_the_script_go_by_value_where_workers_have_others(
     sent: list[ModuleType] = []
     monkeypatch.setattr(function, "send_by_value", sent.append)
     function.send_own_modules()
+    assert not importable("__main__")
+    assert {sys.modules["mine"], sys.modules["heald_beside"]} <= set(sent), "a function of the script may use them"
     assert not importable("mine")
-    assert {sys.modules["mine"], sys.modules["heald_beside"]} <= set(sent)
     assert all(map(importable, ("json", "msgspec", "heald.run.function", "sys")))
     assert not {sys.modules["json"], sys.modules["msgspec"], function, sys.modules["__main__"]} & set(sent)
 
