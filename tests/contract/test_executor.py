@@ -139,12 +139,15 @@ class Ours(ExecutorContract):
             return importlib.import_module("found_late").where()
 
         assert executor.submit(echo, 1).result() == 1
-        (tmp_path / "found_late.py").write_text("def where():\n    return __file__\n")
+        (tmp_path / "found_late.py").write_text(
+            "def where():\n    return __file__\n\nclass Loom:\n    def __init__(self, n):\n        self.threads = n\n"
+        )
         monkeypatch.syspath_prepend(tmp_path)
         try:
             assert executor.submit(late).result() == str(tmp_path / "found_late.py")
-            by_name = importlib.import_module("found_late").where
-            assert executor.submit(by_name).result() == str(tmp_path / "found_late.py")
+            found = importlib.import_module("found_late")
+            assert executor.submit(found.where).result() == str(tmp_path / "found_late.py")
+            assert executor.submit(echo, found.Loom(3)).result().threads == 3, "of all functions, also earlier ones"
         finally:
             sys.modules.pop("found_late")
 

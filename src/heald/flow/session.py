@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -228,6 +229,8 @@ class Session:
         engine = self._engine
         if engine is None or self.pid != os.getpid():
             raise UsageError("the session is closed", hint="submit inside `with session:`, or call session.start()")
+        if sys.path != engine.path:
+            engine.look_in(sys.path)
         outputs = _promised(kwargs["outputs"]) if "outputs" in kwargs else ()
         live = self._is_live(function)
         coded = self._recorder is not None or (function.settings.memo and engine.memoiser is not None)

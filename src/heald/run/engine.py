@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -71,6 +72,7 @@ class Engine(Inbox):
         self.logs = folder / "logs"
         self.recorder = recorder
         self.functions: dict[bytes, tuple[Callable[..., Any], Define]] = {}
+        self.path, self._path = sys.path[:], folders()  # where this process finds modules; and as workers are told
         self.calls: dict[int, tuple[Sequence[Any], Mapping[str, Any]]] = {}  # arguments that stay in this process
         self.hooks: dict[bytes, Hook] = {}
         self.promised: dict[int, Sequence[Any]] = {}  # files that tasks will write
@@ -108,8 +110,14 @@ class Engine(Inbox):
 
     def define(self, digest: bytes, work: Work, function: Callable[..., Any], pickled: bytes) -> None:
         """Make a work known before the first task of it."""
-        self.functions[digest] = (function, Define(digest, work, pickled, folders()))
+        self.functions[digest] = (function, Define(digest, work, pickled, self._path))
         self._graph.works[digest] = work  # only ever added to: the engine's thread may read meanwhile
+
+    def look_in(self, path: list[str]) -> None:
+        """This process finds modules there from now on, and so do workers."""
+        self.path, self._path = path[:], folders()
+        for digest, (function, define) in list(self.functions.items()):
+            self.functions[digest] = function, msgspec.structs.replace(define, path=self._path)
 
     def cancel(self, task: int, reason: str) -> None:
         """Cancel a task and all that waits for it."""

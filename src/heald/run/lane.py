@@ -43,7 +43,7 @@ class Lane:
         self.asked = False
         self._selector = selector
         self._define = define
-        self._defined: set[bytes] = set()
+        self._defined: dict[bytes, Define] = {}
         self._hold = Hold((), {})
         self.served = False
         self._last: Order | None = None  # the order that ended last
@@ -83,9 +83,10 @@ class Lane:
     def send(self, orders: list[Order]) -> None:
         """Queue orders at the worker."""
         messages: list[protocol.Instruction] = []
-        for digest in {order.work for order in orders} - self._defined:
-            messages.append(self._define(digest))
-            self._defined.add(digest)
+        for digest in {order.work for order in orders}:
+            if self._defined.get(digest) is not (define := self._define(digest)):
+                messages.append(define)
+                self._defined[digest] = define
         if self._freed:
             messages.append(self._free())
         messages.extend(orders)

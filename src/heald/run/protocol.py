@@ -26,7 +26,7 @@ from heald.core.task import Payload, Work
 class Define(msgspec.Struct, frozen=True, array_like=True, tag=0):
     """A work, and its pickled function: sent once to each worker, before the first order that needs it.
 
-    `path`: where the driver found modules by then.
+    `path`: where the driver finds modules; when that changes, it is sent again.
     """
 
     digest: bytes

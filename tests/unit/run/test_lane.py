@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import signal
@@ -114,7 +115,7 @@ def selector() -> Iterator[Selector]:
 
 @pytest.fixture
 def lane(selector: Selector) -> Iterator[Lane]:
-    made = Lane(3, selector, lambda digest: Define(digest, WORK, b"function " + digest))
+    made = Lane(3, selector, functools.cache(lambda digest: Define(digest, WORK, b"function " + digest)))
     yield made
     made.close()
 
@@ -136,6 +137,17 @@ def tasks(orders: list[Order]) -> list[int]:
 
 
 class TestOut:
+    def test_a_work_is_told_again_when_modules_are_found_elsewhere(self, selector: Selector) -> None:
+        works = {b"w": Define(b"w", WORK, b"function")}
+        lane = Lane(3, selector, works.__getitem__)
+        peer = Peer(lane)
+        lane.send([order(1)])
+        works[b"w"] = Define(b"w", WORK, b"function", ("/late",))
+        lane.send([order(2)])
+        assert peer.read() == [Define(b"w", WORK, b"function"), order(1), works[b"w"], order(2)]
+        peer.socket.close()
+        lane.close()
+
     def test_a_work_is_told_once_before_its_first_order(self, lane: Lane, peer: Peer) -> None:
         lane.send([order(1), order(2)])
         lane.send([order(3), order(4, b"x")])
@@ -376,7 +388,7 @@ class TestDeath:
 
 def test_closing_lets_go_of_all_descriptors(selector: Selector) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    lane = Lane(1, selector, lambda digest: (WORK, b""))
+    lane = Lane(1, selector, lambda digest: Define(digest, WORK, b""))
     lane.listen(lambda: None)
     lane.close()
     lane.close()

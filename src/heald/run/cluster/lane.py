@@ -66,7 +66,7 @@ class Remote:
         self._define = define
         self._unsent = unsent
         self._porter = porter
-        self._defined: set[bytes] = set()
+        self._defined: dict[bytes, Define] = {}
         self._numbers = 0
         self._outlet: Outlet | None = None  # most agents never have a large value
         self._inlet: Inlet | None = None
@@ -131,10 +131,10 @@ class Remote:
 
     def orders(self, lane: int, orders: list[Order]) -> None:
         """Send orders to a lane, and before them what they need."""
-        for order in orders:
-            if order.work not in self._defined:
-                self._defined.add(order.work)
-                self.tell(self._define(order.work))
+        for digest in {order.work for order in orders}:
+            if self._defined.get(digest) is not (define := self._define(digest)):
+                self._defined[digest] = define
+                self.tell(define)
         self.tell(Orders(lane, [self._travelling(order) for order in orders]))
 
     def _travelling(self, order: Order) -> Order:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import time
 
 import pytest
@@ -29,7 +30,8 @@ def order(task: int, arguments: Payload = NOTHING) -> Order:
 @pytest.fixture
 def remote(porter: Porter) -> Remote:
     node, arena = Node("a1.n3", (0,)), Arena(capacity=2**26)
-    return Remote(b"a1.n3.7", HELLO, node, arena, lambda digest: Define(digest, WORK, b"pickled"), {}, porter)
+    define = functools.cache(lambda digest: Define(digest, WORK, b"pickled"))
+    return Remote(b"a1.n3.7", HELLO, node, arena, define, {}, porter)
 
 
 @pytest.fixture
@@ -44,6 +46,15 @@ def test_a_work_is_defined_once_for_each_agent(remote: Remote, lane: FarLane) ->
     lane.send([order(1)])
     other.send([order(2)])
     assert remote.out == [Define(b"w", WORK, b"pickled"), Orders(1, [order(1)]), Orders(2, [order(2)])]
+
+
+def test_a_work_is_defined_again_when_modules_are_found_elsewhere(porter: Porter) -> None:
+    works = {b"w": Define(b"w", WORK, b"pickled")}
+    remote = Remote(b"a1.n3.7", HELLO, Node("a1.n3", (0,)), Arena(capacity=2**26), works.__getitem__, {}, porter)
+    remote.orders(1, [order(1)])
+    works[b"w"] = Define(b"w", WORK, b"pickled", ("/late",))
+    remote.orders(1, [order(2)])
+    assert remote.out == [Define(b"w", WORK, b"pickled"), Orders(1, [order(1)]), works[b"w"], Orders(1, [order(2)])]
 
 
 def test_orders_are_taken_back_by_asking_once(remote: Remote, lane: FarLane) -> None:
