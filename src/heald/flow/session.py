@@ -230,7 +230,7 @@ class Session:
         if engine is None or self.pid != os.getpid():
             raise UsageError("the session is closed", hint="submit inside `with session:`, or call session.start()")
         if sys.path != engine.path:
-            engine.look_in(sys.path)
+            engine.follow_path()
         outputs = _promised(kwargs["outputs"]) if "outputs" in kwargs else ()
         live = self._is_live(function)
         coded = self._recorder is not None or (function.settings.memo and engine.memoiser is not None)

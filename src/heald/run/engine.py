@@ -113,9 +113,9 @@ class Engine(Inbox):
         self.functions[digest] = (function, Define(digest, work, pickled, self._path))
         self._graph.works[digest] = work  # only ever added to: the engine's thread may read meanwhile
 
-    def look_in(self, path: list[str]) -> None:
-        """This process finds modules there from now on, and so do workers."""
-        self.path, self._path = path[:], folders()
+    def follow_path(self) -> None:
+        """`sys.path` of this process has changed: workers find modules there, too, from now on."""
+        self.path, self._path = sys.path[:], folders()
         for digest, (function, define) in list(self.functions.items()):
             self.functions[digest] = function, msgspec.structs.replace(define, path=self._path)
 

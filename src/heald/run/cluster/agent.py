@@ -275,6 +275,7 @@ class Agent:
             if (post := self.posts.get(message.lane)) is not None:
                 self._take(post, message.orders)
         elif isinstance(message, Define):
+            # Without a path of its own this node sees none of the head's folders: it looks where its Python does.
             self.works[message.digest] = message if self.given.path else msgspec.structs.replace(message, path=())
         elif isinstance(message, Open):
             post = Post(message.lane, self._crew.open(message.name))
